@@ -1,0 +1,289 @@
+"""The configuration: two TOML files and two environment variables, read once, checked whole, frozen.
+
+Every mistake is found and named in one go, as `file: key = value: rule`.
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exchange.core.asset import Asset
+
+PROJECT = Path(__file__).resolve().parents[2]
+ENDPOINT = re.compile(r"tcp://(\*|[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})\Z")
+LONGEST_RUN_FOLDER = 68  # leaves room for the longest socket name within the 107 bytes of a Unix socket's path
+
+
+class ConfigError(Exception):
+    """One or more mistakes in the configuration, a line each."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    order_entry: str = "tcp://127.0.0.1:5555"
+    market_data: str = "tcp://127.0.0.1:5556"
+    private: str = "tcp://127.0.0.1:5557"
+    query: str = "tcp://127.0.0.1:5558"
+
+
+@dataclass(frozen=True)
+class Database:
+    dsn: str = ""
+
+
+@dataclass(frozen=True)
+class Security:
+    mode: str = "none"
+    allow_remote: bool = False
+
+
+@dataclass(frozen=True)
+class Journal:
+    segment_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    max_backlog: int = 1_000_000
+    max_batch_requests: int = 1_000
+    max_remembered_ids: int = 10_000_000
+    retained_messages: int = 10_000_000
+    retained_orders: int = 100_000
+    send_queue: int = 100_000
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that a daemon or a client is told, and where its files and sockets are."""
+
+    folder: Path
+    data: Path
+    endpoints: Endpoints
+    database: Database
+    security: Security
+    journal: Journal
+    limits: Limits
+    assets: tuple[Asset, ...]
+
+    def asset(self, name: str) -> Asset:
+        """Return an asset's definition. Raises ConfigError where there is none of that name."""
+        for asset in self.assets:
+            if asset.asset == name:
+                return asset
+        known = ", ".join(asset.asset for asset in self.assets)
+        raise ConfigError([f"{self.folder / 'assets.toml'}: no asset {name!r}; there are {known}"])
+
+    @property
+    def journal_folder(self) -> Path:
+        return self.data / "journal"
+
+    def event_log_folder(self, asset: str) -> Path:
+        return self.data / "events" / asset
+
+    @property
+    def status_folder(self) -> Path:
+        return self.data / "status"
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder of the sockets between daemons: in the data folder where its path is short enough for a socket."""
+        inside = self.data / "run"
+        if len(os.fsencode(inside)) <= LONGEST_RUN_FOLDER:
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.data)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"exchange-{os.getuid()}-{digest}"
+
+    def orders_endpoint(self, asset: str) -> str:
+        """Where the order handler PUSHes an asset's requests."""
+        return f"ipc://{self.run_folder}/orders-{asset}"
+
+    @property
+    def journal_endpoint(self) -> str:
+        """Where the order handler serves its journal again, and hears how far the matching daemons are."""
+        return f"ipc://{self.run_folder}/journal"
+
+    def events_endpoint(self, asset: str) -> str:
+        """Where a matching daemon PUBlishes its events."""
+        return f"ipc://{self.run_folder}/events-{asset}"
+
+    def event_log_endpoint(self, asset: str) -> str:
+        """Where a matching daemon serves its event log again."""
+        return f"ipc://{self.run_folder}/event-log-{asset}"
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def whole(smallest: int, largest: int = 2**40) -> Rule:
+    return (
+        lambda value: type(value) is int and smallest <= value <= largest,
+        f"must be a whole number of {smallest} to {largest}",
+    )
+
+
+def is_endpoint(value: object) -> bool:
+    match = ENDPOINT.match(value) if isinstance(value, str) else None
+    return match is not None and 1 <= int(match[2]) <= 65535
+
+
+ENDPOINT_RULE: Rule = (is_endpoint, 'must be an address like "tcp://127.0.0.1:5555", with a port of 1 to 65535')
+RULES: dict[str, tuple[type, dict[str, Rule]]] = {
+    "endpoints": (
+        Endpoints,
+        {name: ENDPOINT_RULE for name in ("order_entry", "market_data", "private", "query")},
+    ),
+    "database": (
+        Database,
+        {"dsn": (lambda value: isinstance(value, str), "must be text: a PostgreSQL connection string, or empty")},
+    ),
+    "security": (
+        Security,
+        {
+            "mode": (lambda value: value == "none", 'must be "none": this version has no other mode yet'),
+            "allow_remote": (lambda value: isinstance(value, bool), "must be true or false"),
+        },
+    ),
+    "journal": (Journal, {"segment_bytes": whole(1024 * 1024, 2**32)}),
+    "limits": (
+        Limits,
+        {
+            "max_backlog": whole(1),
+            "max_batch_requests": whole(1, 10_000),
+            "max_remembered_ids": whole(1),
+            "retained_messages": whole(1_000),
+            "retained_orders": whole(1),
+            "send_queue": whole(1, 10_000_000),
+        },
+    ),
+}
+
+
+def load(folder: Path | None = None, data: Path | None = None) -> Config:
+    """Read the configuration. Raises ConfigError with every mistake found.
+
+    The folders are, unless given, those of `EXCHANGE_CONFIG` and `EXCHANGE_DATA`, else `config` and `var` of the
+    checkout.
+    """
+    folder = (folder or Path(os.environ.get("EXCHANGE_CONFIG") or PROJECT / "config")).absolute()
+    data = (data or Path(os.environ.get("EXCHANGE_DATA") or PROJECT / "var")).absolute()
+    mistakes: list[str] = []
+    sections = _read_sections(folder / "exchange.toml", mistakes)
+    assets = _read_assets(folder / "assets.toml", mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return Config(folder, data, assets=assets, **sections)
+
+
+def _read_toml(path: Path, mistakes: list[str]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        mistakes.append(f"{path}: there is no such file; set EXCHANGE_CONFIG to the folder that holds it")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        mistakes.append(f"{path}: not TOML: {error}")
+    except OSError as error:
+        mistakes.append(f"{path}: can't be read: {error.strerror}")
+    return {}
+
+
+def _read_sections(path: Path, mistakes: list[str]) -> dict[str, Any]:
+    before = len(mistakes)
+    given = _read_toml(path, mistakes)
+    for name in given:
+        if name not in RULES:
+            mistakes.append(f"{path}: [{name}]: no such section; there are {', '.join(RULES)}")
+    sections: dict[str, Any] = {}
+    for name, (section_type, rules) in RULES.items():
+        values = given.get(name, {})
+        if not isinstance(values, dict):
+            mistakes.append(f"{path}: {name} = {values!r}: must be a table, [{name}]")
+            continue
+        for key, value in values.items():
+            if key not in rules:
+                mistakes.append(f"{path}: {name}.{key} = {value!r}: no such key; there are {', '.join(rules)}")
+            elif not rules[key][0](value):
+                mistakes.append(f"{path}: {name}.{key} = {value!r}: {rules[key][1]}")
+        if len(mistakes) == before:
+            sections[name] = section_type(**values)
+    if len(mistakes) == before:
+        _check_endpoints(path, sections["endpoints"], sections["security"], mistakes)
+    return sections
+
+
+def _check_endpoints(path: Path, endpoints: Endpoints, security: Security, mistakes: list[str]) -> None:
+    seen: dict[str, str] = {}
+    for name, endpoint in vars(endpoints).items():
+        port = endpoint.rsplit(":", 1)[1]
+        if port in seen:
+            mistakes.append(f"{path}: endpoints.{name} = {endpoint!r}: the port is that of endpoints.{seen[port]} too")
+        seen[port] = name
+        if security.mode == "none" and not security.allow_remote and not _is_loopback(endpoint):
+            mistakes.append(
+                f"{path}: endpoints.{name} = {endpoint!r}: with security.mode = 'none' anybody who reaches it can trade "
+                "for any account, so it must be a loopback address, or security.allow_remote = true"
+            )
+
+
+def _is_loopback(endpoint: str) -> bool:
+    host = endpoint.removeprefix("tcp://").rsplit(":", 1)[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host in ("localhost", "lo")
+
+
+def _read_assets(path: Path, mistakes: list[str]) -> tuple[Asset, ...]:
+    before = len(mistakes)
+    given = _read_toml(path, mistakes)
+    if len(mistakes) > before:
+        return ()
+    for key in given:
+        if key != "asset":
+            mistakes.append(f"{path}: {key}: no such key; each asset is a table [[asset]]")
+    tables = given.get("asset", [])
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        mistakes.append(f"{path}: asset: there must be at least one table [[asset]]")
+        return ()
+    assets: dict[str, Asset] = {}
+    for number, table in enumerate(tables, 1):
+        name = table.get("asset", f"number {number}")
+        where = f"{path}: [[asset]] {name}"
+        asset = _read_asset(where, table, mistakes)
+        if asset is None:
+            continue
+        mistakes.extend(f"{where}: {key} = {value!r}: must be {rule}" for key, value, rule in asset.mistakes())
+        if asset.asset in assets:
+            mistakes.append(f"{where}: asset = {asset.asset!r}: there is one of that name already")
+        assets[asset.asset] = asset
+    return tuple(assets.values())
+
+
+def _read_asset(where: str, table: dict[str, Any], mistakes: list[str]) -> Asset | None:
+    fields = {field.name: field for field in msgspec.structs.fields(Asset)}
+    before = len(mistakes)
+    if "asset" not in table:
+        mistakes.append(f"{where}: asset: is missing; every asset has a name")
+    for key, value in table.items():
+        if key not in fields:
+            mistakes.append(f"{where}: {key} = {value!r}: no such key; there are {', '.join(fields)}")
+            continue
+        try:
+            msgspec.convert(value, fields[key].type)
+        except msgspec.ValidationError as error:
+            mistakes.append(f"{where}: {key} = {value!r}: {error}")
+    return Asset(**table) if len(mistakes) == before else None

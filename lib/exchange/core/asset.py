@@ -1,0 +1,54 @@
+"""What defines an asset: its scales, its grid of prices and quantities, and its limits.
+
+Prices and quantities are integers everywhere but at the edges: a price of 10025 on an asset with `price_scale` 2 is
+100.25 in real units. Scales can never change once an asset has traded (old records would change their meaning); the
+rest can, by a new definition in the asset's queue.
+"""
+
+import re
+from typing import Literal
+
+from msgspec import Struct
+
+MAX_INTEGER = 2**63 - 1  # on the wire, in SQL, and of a price level's total
+MAX_QUANTITY = 2**53 - 1  # of one order, unless the asset says less
+MAX_SCALE = 18
+
+ASSET_NAME = re.compile(r"(?!\.+\Z)[A-Z0-9._-]{1,24}\Z")  # it names files too, so not "." or ".."
+ACCOUNT_NAME = re.compile(r"[a-z0-9_-]{1,32}\Z")
+
+SelfTrade = Literal["prevent", "allow"]
+
+
+class Asset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One asset's definition. All prices in 10^-price_scale, all quantities in 10^-quantity_scale."""
+
+    asset: str
+    price_scale: int = 0
+    quantity_scale: int = 0
+    tick_size: int = 1
+    lot_size: int = 1
+    min_quantity: int = 1
+    max_quantity: int = MAX_QUANTITY
+    min_price: int = 1
+    max_price: int = MAX_INTEGER
+    self_trade: SelfTrade = "prevent"
+
+    def mistakes(self) -> list[tuple[str, object, str]]:
+        """Return (key, value, rule) for each value that breaks its rule; empty for a sound definition."""
+        found: list[tuple[str, object, str]] = []
+
+        def rule(key: str, holds: bool, text: str) -> None:
+            if not holds:
+                found.append((key, getattr(self, key), text))
+
+        rule("asset", bool(ASSET_NAME.match(self.asset)), "1 to 24 characters of A-Z 0-9 . _ -, not dots only")
+        rule("price_scale", 0 <= self.price_scale <= MAX_SCALE, f"0 to {MAX_SCALE}")
+        rule("quantity_scale", 0 <= self.quantity_scale <= MAX_SCALE, f"0 to {MAX_SCALE}")
+        rule("tick_size", 1 <= self.tick_size <= MAX_INTEGER, "1 or more, in price units")
+        rule("lot_size", 1 <= self.lot_size <= MAX_QUANTITY, "1 or more, in quantity units, at most 2^53 - 1")
+        rule("min_quantity", 1 <= self.min_quantity <= self.max_quantity, "1 or more, at most max_quantity")
+        rule("max_quantity", self.lot_size <= self.max_quantity <= MAX_QUANTITY, "lot_size or more, at most 2^53 - 1")
+        rule("min_price", 1 <= self.min_price <= self.max_price, "1 or more, at most max_price")
+        rule("max_price", self.tick_size <= self.max_price <= MAX_INTEGER, "tick_size or more, at most 2^63 - 1")
+        return found

@@ -1,0 +1,175 @@
+"""The order book: two ladders of price levels, each level a queue in time order.
+
+Buys and sells are one code path. A level's key is `side * price` (side: buy 1, sell -1), so that on either ladder the
+better price has the larger key and the best level is the last of the sorted keys.
+
+A level's queue is a dict by order id: insertion order is time order, and a cancel is a `del`. Most levels hold a few
+orders, for which a plain dict is quickest; but reading the front of one scans the slots of those who left it, which
+makes a deep queue that is eaten order by order quadratic. So a queue that grows to DEEP becomes an `OrderedDict`, whose
+front is read at the same cost however many have left.
+
+Costs: add, remove and reduce O(1), plus O(log n) and a short move of memory to place or take out a level that is not the
+best.
+"""
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from exchange.core.requests import BUY, SELL, Side
+
+DEEP = 64  # orders in a level's queue, from which it is an OrderedDict
+
+
+class Account(Struct, gc=False):
+    """An account's live orders in this asset, in order of arrival but for those that lost their place by an amend."""
+
+    name: str
+    orders: "dict[int, Order]"
+
+
+class Order(Struct, gc=False):
+    """A live order. `quantity` is its total, fills included; `leaves` what is still open."""
+
+    order_id: int
+    account: Account
+    side: Side
+    price: int
+    quantity: int
+    leaves: int
+
+
+class Level(Struct, gc=False):
+    """The orders at one price, first in, first out, and the sum of what they have open."""
+
+    quantity: int
+    orders: dict[int, Order]
+
+
+class Ladder:
+    """One side's price levels."""
+
+    __slots__ = ("keys", "levels", "side")
+
+    def __init__(self, side: Side) -> None:
+        self.side: Side = side
+        self.levels: dict[int, Level] = {}  # by key
+        self.keys: list[int] = []  # sorted, the best last
+
+    def reduce(self, order: Order, by: int) -> None:
+        """Take `by` off what an order has open, its place in the queue kept; something must stay open."""
+        assert 0 < by < order.leaves
+        order.leaves -= by
+        self.levels[order.side * order.price].quantity -= by
+
+    def total(self, price: int) -> int:
+        """Return the open quantity at a price, 0 where there is no level."""
+        level = self.levels.get(self.side * price)
+        return 0 if level is None else level.quantity
+
+    def best_first(self) -> Iterator[tuple[int, Level]]:
+        """Yield (price, level) from the best price on."""
+        side, levels = self.side, self.levels
+        for key in reversed(self.keys):
+            yield side * key, levels[key]
+
+    def check(self) -> None:
+        """Assert every invariant of the ladder. O(orders)."""
+        assert self.keys == sorted(self.levels), "the keys are the levels', sorted"
+        for key, level in self.levels.items():
+            assert level.orders, "a level that can be seen holds orders"
+            assert level.quantity == sum(order.leaves for order in level.orders.values()), "a level's sum is its orders'"
+            for order_id, order in level.orders.items():
+                assert order.order_id == order_id
+                assert order.side * order.price == key and order.side == self.side
+                assert 0 < order.leaves <= order.quantity
+                assert order.account.orders[order_id] is order, "an account holds all that it has in the book"
+
+
+class Book:
+    """Both ladders, and every account with its resting orders."""
+
+    __slots__ = ("accounts", "ladders")
+
+    def __init__(self) -> None:
+        buys, sells = Ladder(BUY), Ladder(SELL)
+        self.ladders = (sells, buys, sells)  # by side: [1] the buys, [-1] the sells
+        self.accounts: dict[str, Account] = {}
+
+    def account(self, name: str) -> Account:
+        """Return the account of that name, new where it has none yet."""
+        account = self.accounts.get(name)
+        if account is None:
+            account = self.accounts[name] = Account(name, {})
+        return account
+
+    def find(self, order_id: int, account: str) -> Order | None:
+        """Return the account's resting order with that id. Nobody reaches another account's."""
+        owner = self.accounts.get(account)
+        return None if owner is None else owner.orders.get(order_id)
+
+    def add(self, order: Order) -> None:
+        """Rest an order at the back of its price level's queue."""
+        order_id = order.order_id
+        order.account.orders[order_id] = order
+        side = order.side
+        key = side * order.price
+        ladder = self.ladders[side]
+        level = ladder.levels.get(key)
+        if level is None:
+            ladder.levels[key] = Level(order.leaves, {order_id: order})
+            keys = ladder.keys
+            if not keys or key > keys[-1]:
+                keys.append(key)
+            else:
+                insort(keys, key)
+        else:
+            orders = level.orders
+            orders[order_id] = order
+            level.quantity += order.leaves
+            if len(orders) == DEEP and type(orders) is dict:
+                level.orders = OrderedDict(orders)
+
+    def remove(self, order: Order) -> None:
+        """Take a resting order out of the book, wherever it stands in its queue."""
+        order_id = order.order_id
+        del order.account.orders[order_id]
+        side = order.side
+        key = side * order.price
+        ladder = self.ladders[side]
+        level = ladder.levels[key]
+        orders = level.orders
+        del orders[order_id]
+        if orders:
+            level.quantity -= order.leaves
+            return
+        del ladder.levels[key]
+        keys = ladder.keys
+        if keys[-1] == key:
+            keys.pop()
+        else:
+            del keys[bisect_left(keys, key)]
+
+    def best(self, side: Side) -> tuple[int, int] | None:
+        """Return a side's best (price, quantity), or None where it is empty."""
+        ladder = self.ladders[side]
+        if not ladder.keys:
+            return None
+        key = ladder.keys[-1]
+        return side * key, ladder.levels[key].quantity
+
+    def check(self) -> None:
+        """Assert every invariant of the book. O(orders)."""
+        resting = 0
+        for ladder in self.ladders[1:]:
+            ladder.check()
+            resting += sum(len(level.orders) for level in ladder.levels.values())
+        for name, account in self.accounts.items():
+            assert account.name == name
+            assert all(order.account is account for order in account.orders.values())
+            resting -= len(account.orders)
+        assert resting == 0, "the accounts hold exactly what rests"
+        bid, ask = self.best(BUY), self.best(SELL)
+        assert bid is None or ask is None or bid[0] < ask[0], f"the book is crossed or locked: {bid} {ask}"
