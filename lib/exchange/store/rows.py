@@ -1,0 +1,255 @@
+"""Event records as rows of the database, in the binary format of PostgreSQL's COPY.
+
+A row is a 16-bit count of fields, then each field as a 32-bit length and that many bytes, all big-endian; a NULL is the
+length -1. A bigint has 8 bytes, a timestamptz is a bigint of microseconds since 2000, text is its UTF-8. Rows are built
+from a few pieces, each one `struct` call or looked up whole: a quarter of what psycopg's `write_row` costs, and the
+server reads this faster than text.
+
+Columns that no request carries yet are left to their defaults in `schema.sql`.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from struct import Struct
+from typing import Any
+
+import msgspec
+
+from exchange.core.events import (
+    AmendRejected,
+    AssetDefined,
+    CancelRejected,
+    EventRecord,
+    OrderAccepted,
+    OrderCanceled,
+    OrderRejected,
+    OrderReplaced,
+    OrderRested,
+    TradeExecuted,
+)
+from exchange.core.requests import BUY, SIDE_NAMES, NewOrder, OrderType, Side, TimeInForce
+
+COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_TRAILER = b"\xff\xff"
+
+COLUMNS = {
+    "orders": (
+        "asset",
+        "order_id",
+        "sequence",
+        "account",
+        "client_order_id",
+        "side",
+        "order_type",
+        "time_in_force",
+        "price",
+        "quantity",
+        "received_at",
+        "received_at_ns",
+    ),
+    "trades": (
+        "asset",
+        "trade_id",
+        "price",
+        "quantity",
+        "aggressor",
+        "maker_order_id",
+        "taker_order_id",
+        "maker_account",
+        "taker_account",
+        "executed_at",
+        "executed_at_ns",
+    ),
+    "order_events": (
+        "asset",
+        "event_sequence",
+        "order_id",
+        "exec_type",
+        "reason",
+        "price",
+        "quantity",
+        "leaves_quantity",
+        "occurred_at",
+        "occurred_at_ns",
+    ),
+}
+
+EPOCH_2000_US = 946_684_800_000_000  # PostgreSQL's epoch in microseconds since the Unix epoch
+MAX_REMEMBERED = 65_536  # accounts, and so on, that are kept encoded
+
+NULL = b"\xff\xff\xff\xff"
+pack_length = Struct(">i").pack
+pack_count = Struct(">h").pack
+pack_bigint = Struct(">iq").pack
+pack_two = Struct(">iqiq").pack
+# trade_id, price, quantity, aggressor, maker_order_id, taker_order_id
+pack_buy_trade = Struct(">iqiqiqi3siqiq").pack
+pack_sell_trade = Struct(">iqiqiqi4siqiq").pack
+
+
+class NotContiguous(Exception):
+    """A record that does not follow the last one of its asset."""
+
+
+class Applied(msgspec.Struct):
+    """How far an asset is stored: its last request, event and trade, and that request's time in nanoseconds."""
+
+    sequence: int = 0
+    event_sequence: int = 0
+    trade_id: int = 0
+    time: int = 0
+
+
+class Rows:
+    """The rows of some records: COPY data by table, and each asset's last definition.
+
+    Every value of a row is the record's, none is the clock's or the database's: the same records give the same rows.
+    """
+
+    def __init__(self) -> None:
+        self.orders: list[bytes] = []  # pieces, to be joined
+        self.trades: list[bytes] = []
+        self.order_events: list[bytes] = []
+        self.definitions: dict[str, EventRecord] = {}
+
+    def add(self, record: EventRecord, reached: Applied) -> None:
+        """Append a record's rows and move `reached`, where its asset stood before, on to it.
+
+        Raises NotContiguous where the request, its first event or one of its trades is not the next. All rows are to be
+        thrown away then.
+        """
+        asset, sequence, event_sequence, time = record.asset, record.sequence, record.event_sequence, record.time
+        if sequence != reached.sequence + 1:
+            raise NotContiguous(f"{asset}: request {sequence} after {reached.sequence}")
+        if event_sequence != reached.event_sequence + 1:
+            raise NotContiguous(
+                f"{asset}: event {event_sequence} after {reached.event_sequence}, at request {sequence}"
+            )
+        reached.sequence = sequence
+        reached.event_sequence += len(record.events)
+        reached.time = time
+        times = pack_two(8, time // 1000 - EPOCH_2000_US, 8, time)
+        if type(record.request) is NewOrder:
+            self._add_order(record, record.request, times)
+        for event in record.events:
+            if type(event) is TradeExecuted:
+                if event.trade_id != reached.trade_id + 1:
+                    raise NotContiguous(
+                        f"{asset}: trade {event.trade_id} after {reached.trade_id}, at request {sequence}"
+                    )
+                reached.trade_id = event.trade_id
+                self._add_trade(asset, event, times)
+            elif type(event) is AssetDefined:
+                self.definitions[asset] = record
+            elif (encode := ENCODERS[type(event)]) is not None:
+                self.order_events += (
+                    head("order_events", asset),
+                    pack_bigint(8, event_sequence),
+                    encode(event, record),
+                    times,
+                )
+            event_sequence += 1
+
+    def _add_order(self, record: EventRecord, request: NewOrder, times: bytes) -> None:
+        client_order_id = request.client_order_id.encode()
+        self.orders += (
+            head("orders", record.asset),
+            pack_two(8, request.order_id, 8, record.sequence),
+            text(record.account),
+            pack_length(len(client_order_id)),
+            client_order_id,
+            kind_of_order(request.side, request.order_type, request.time_in_force),
+            optional(request.price),
+            pack_bigint(8, request.quantity),
+            times,
+        )
+
+    def _add_trade(self, asset: str, event: TradeExecuted, times: bytes) -> None:
+        maker, taker = event.maker_order_id, event.taker_order_id
+        if event.aggressor == BUY:
+            trade = pack_buy_trade(8, event.trade_id, 8, event.price, 8, event.quantity, 3, b"buy", 8, maker, 8, taker)
+        else:
+            trade = pack_sell_trade(
+                8, event.trade_id, 8, event.price, 8, event.quantity, 4, b"sell", 8, maker, 8, taker
+            )
+        self.trades += (head("trades", asset), trade, text(event.maker_account), text(event.taker_account), times)
+
+    def tables(self) -> dict[str, bytes]:
+        """Return the COPY data of each table that has rows, its fields as in `COLUMNS`."""
+        pieces = {"orders": self.orders, "trades": self.trades, "order_events": self.order_events}
+        return {table: b"".join((COPY_HEADER, *rows, COPY_TRAILER)) for table, rows in pieces.items() if rows}
+
+
+# -- fields ------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(MAX_REMEMBERED)
+def text(value: str) -> bytes:
+    """Return a text field."""
+    encoded = value.encode()
+    return pack_length(len(encoded)) + encoded
+
+
+@lru_cache(MAX_REMEMBERED)
+def head(table: str, asset: str) -> bytes:
+    """Return how each of an asset's rows in that table begins: the count of fields, and the asset."""
+    return pack_count(len(COLUMNS[table])) + text(asset)
+
+
+@lru_cache(MAX_REMEMBERED)
+def kind_of_order(side: Side, order_type: OrderType, time_in_force: TimeInForce) -> bytes:
+    """Return the fields `side`, `order_type`, `time_in_force`."""
+    return text(SIDE_NAMES[side]) + text(order_type) + text(time_in_force)
+
+
+@lru_cache(MAX_REMEMBERED)
+def exec_type_and_reason(exec_type: str, reason: str | None) -> bytes:
+    """Return the fields `exec_type`, `reason`."""
+    return text(exec_type) + (NULL if reason is None else text(reason))
+
+
+def optional(price: int) -> bytes:
+    """Return a price's field: NULL for 0, which is a request's and an event's way to say that there is none."""
+    return pack_bigint(8, price) if price else NULL
+
+
+# -- order events: order_id, exec_type, reason, price, quantity, leaves_quantity ---------------------------------------
+
+
+def canceled(event: OrderCanceled, record: EventRecord) -> bytes:
+    reason = exec_type_and_reason("canceled", event.reason)
+    return pack_bigint(8, event.order_id) + reason + optional(event.price) + pack_two(8, event.quantity, 8, 0)
+
+
+def replaced(event: OrderReplaced, record: EventRecord) -> bytes:
+    reason = exec_type_and_reason("replaced", None)
+    return (
+        pack_bigint(8, event.order_id) + reason + optional(event.price) + pack_two(8, event.quantity, 8, event.leaves)
+    )
+
+
+def rejected(event: OrderRejected, record: EventRecord) -> bytes:
+    request = record.request
+    assert type(request) is NewOrder, "only a new order is rejected so"
+    reason = exec_type_and_reason("rejected", event.reason)
+    return pack_bigint(8, event.order_id) + reason + optional(request.price) + pack_two(8, request.quantity, 8, 0)
+
+
+def cancel_rejected(event: CancelRejected, record: EventRecord) -> bytes:
+    return pack_bigint(8, event.order_id) + exec_type_and_reason("cancel_rejected", event.reason) + NULL + NULL + NULL
+
+
+def amend_rejected(event: AmendRejected, record: EventRecord) -> bytes:
+    return pack_bigint(8, event.order_id) + exec_type_and_reason("amend_rejected", event.reason) + NULL + NULL + NULL
+
+
+# Every event but trades and definitions; None: no row, since what there is to say is in other rows.
+ENCODERS: dict[type, Callable[[Any, EventRecord], bytes] | None] = {
+    OrderAccepted: None,
+    OrderRested: None,
+    OrderCanceled: canceled,
+    OrderReplaced: replaced,
+    OrderRejected: rejected,
+    CancelRejected: cancel_rejected,
+    AmendRejected: amend_rejected,
+}
