@@ -6,7 +6,7 @@ A fresh socket has a new identity, so an answer to an earlier try can never be t
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import zmq
 
@@ -22,7 +22,7 @@ def default_context() -> zmq.Context[zmq.Socket[bytes]]:
     return zmq.Context.instance()
 
 
-class RequestSocket:
+class RequestSocket(Generic[Value]):
     """Request and reply over a DEALER. Not for use by several threads."""
 
     def __init__(self, endpoint: str, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:

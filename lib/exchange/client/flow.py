@@ -8,7 +8,6 @@ by `;`, in order.
 
 import csv
 import gzip
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
@@ -20,6 +19,8 @@ from exchange.core.messages import SideName
 
 COLUMNS = ["time", "action", "order_id", "side", "price", "quantity", "fills"]
 PRICE_SCALE = 4
+
+ENTERING = ("new", "take")  # the actions that enter an order
 
 Action = Literal["new", "cancel", "reduce", "take"]
 
@@ -37,7 +38,10 @@ class Fill(NamedTuple):
 
 
 class Row(NamedTuple):
-    """`number` counts the file's lines, its head being line 1. `price` and `quantity` are as in the file."""
+    """`number` counts the file's lines, its head being line 1; `price` and `quantity` are as in the file, 0 where none.
+
+    `side` is empty on `cancel` and may be on `reduce`.
+    """
 
     number: int
     action: Action
@@ -49,9 +53,12 @@ class Row(NamedTuple):
 
 
 def read_flow(path: Path) -> Iterator[Row]:
-    """Yield the rows of a file, gzipped where its name ends in `.gz`. Raises FlowError, and OSError where unreadable."""
-    binary = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with io.TextIOWrapper(cast(io.BufferedReader, binary), "utf-8", newline="") as text:
+    """Yield a file's rows; it is gzipped where its name ends in `.gz`. Raises FlowError, and OSError if unreadable."""
+    with (
+        gzip.open(path, "rt", encoding="utf-8", newline="")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8", newline="") as text
+    ):
         lines = csv.reader(text)
         try:
             head = next(lines, None)
@@ -66,20 +73,33 @@ def read_flow(path: Path) -> Iterator[Row]:
 def _row(path: Path, number: int, cells: list[str]) -> Row:
     try:
         _, action, order_id, side, price, quantity, fills = cells
-        if action not in ("new", "cancel", "reduce", "take"):
-            raise ValueError(f"action {action!r}: must be new, cancel, reduce or take")
-        if side not in ("buy", "sell"):
-            raise ValueError(f"side {side!r}: must be buy or sell")
-        if bool(order_id) == (action == "take"):
-            raise ValueError(f"order_id {order_id!r}: every row but take has one")
-        if fills and action != "take":
-            raise ValueError(f"fills {fills!r}: only take has them")
-        parsed = tuple(_fill(each) for each in fills.split(";")) if fills else ()
-        return Row(
-            number, cast(Action, action), order_id, cast(SideName, side), int(price or 0), int(quantity or 0), parsed
-        )
+        mistake = _mistake(action, order_id, side, fills)
+        if not mistake:
+            return Row(
+                number,
+                cast(Action, action),
+                order_id,
+                cast(SideName, side),
+                int(price) if action in ENTERING else 0,
+                int(quantity) if action != "cancel" else 0,
+                tuple(_fill(each) for each in fills.split(";")) if fills else (),
+            )
     except ValueError as error:
-        raise FlowError(f"{path}: line {number}: {','.join(cells)}: {error}") from error
+        mistake = str(error)
+    raise FlowError(f"{path}: line {number}: {','.join(cells)}: {mistake}")
+
+
+def _mistake(action: str, order_id: str, side: str, fills: str) -> str:
+    """Return which rule a row breaks, or nothing."""
+    if action not in ("new", "cancel", "reduce", "take"):
+        return f"action {action!r}: must be new, cancel, reduce or take"
+    if action in ENTERING and side not in ("buy", "sell"):
+        return f"side {side!r}: must be buy or sell"
+    if bool(order_id) == (action == "take"):
+        return f"order_id {order_id!r}: every row but take has one"
+    if fills and action != "take":
+        return f"fills {fills!r}: only take has them"
+    return ""
 
 
 def _fill(text: str) -> Fill:
@@ -92,9 +112,9 @@ class Units:
 
     def __init__(self, asset: Asset) -> None:
         self.asset = asset
-        self.price_factor = 10 ** max(asset.price_scale - PRICE_SCALE, 0)
-        self.price_divisor = 10 ** max(PRICE_SCALE - asset.price_scale, 0)
-        self.quantity_factor = 10**asset.quantity_scale
+        self.price_factor: int = 10 ** max(asset.price_scale - PRICE_SCALE, 0)
+        self.price_divisor: int = 10 ** max(PRICE_SCALE - asset.price_scale, 0)
+        self.quantity_factor: int = 10**asset.quantity_scale
 
     def price(self, price: int) -> int:
         """Return a price in the asset's units. Raises FlowError where it is finer than the asset's scale."""
@@ -113,7 +133,7 @@ class Units:
     def check(self, row: Row) -> None:
         """Raise FlowError where the asset can't take the row's price or quantity."""
         asset = self.asset
-        if row.action in ("new", "take"):
+        if row.action in ENTERING:
             price = self.price(row.price)
             if price % asset.tick_size:
                 raise FlowError(
@@ -131,6 +151,6 @@ class Units:
                 f"quantity {row.quantity} is no multiple of {asset.asset}'s lot, "
                 f"{decimal_text(asset.lot_size, asset.quantity_scale)}; use an asset with a smaller lot_size"
             )
-        if row.action in ("new", "take") and not asset.min_quantity <= quantity <= asset.max_quantity:
+        if row.action in ENTERING and not asset.min_quantity <= quantity <= asset.max_quantity:
             low, high = (decimal_text(each, asset.quantity_scale) for each in (asset.min_quantity, asset.max_quantity))
             raise FlowError(f"quantity {row.quantity} is outside what {asset.asset} takes, {low} to {high}")

@@ -118,6 +118,21 @@ class Feed:
         while (delivery := self.receive(timeout)) is not None:
             yield delivery
 
+    def catch_up(self, timeout: float) -> None:
+        """Fetch all that the exchange has published until now, for the next calls to return.
+
+        Raises Unreachable where that takes longer than `timeout` seconds, and LostMessages.
+        """
+        deadline = time.monotonic() + timeout
+        self._take(RECEIVE_QUEUE)
+        self._notice(self._sequences(timeout))
+        while self.gaps:
+            self._recover()
+            if self.gaps:
+                if time.monotonic() > deadline:
+                    raise Unreachable(self.queries.endpoint, timeout)
+                time.sleep(RETRY_S / 10)
+
     # -- sequences -----------------------------------------------------------------------------------------------------
 
     def _take(self, limit: int) -> None:

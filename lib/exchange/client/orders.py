@@ -62,7 +62,7 @@ class OrderEntry:
     ) -> None:
         self.account: str | UnsetType = account if account is not None else UNSET
         self.timeout = timeout
-        self.connection = RequestSocket(endpoint, context)
+        self.connection: RequestSocket[OrderEntryReply] = RequestSocket(endpoint, context)
 
     def new_order(
         self,

@@ -89,7 +89,7 @@ class Queries:
     ) -> None:
         self.endpoint = endpoint
         self.timeout = timeout
-        self.connection = RequestSocket(endpoint, context)
+        self.connection: RequestSocket[dict[str, Any]] = RequestSocket(endpoint, context)
         self.numbers = itertools.count(1)
 
     def ask(self, query: Query, timeout: float | None = None) -> dict[str, Any]:
