@@ -9,7 +9,6 @@ Columns that no request carries yet are left to their defaults in `schema.sql`.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -27,7 +26,7 @@ from exchange.core.events import (
     OrderRested,
     TradeExecuted,
 )
-from exchange.core.requests import BUY, SIDE_NAMES, NewOrder, OrderType, Side, TimeInForce
+from exchange.core.requests import BUY, SIDE_NAMES, NewOrder
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
@@ -87,6 +86,39 @@ pack_buy_trade = Struct(">iqiqiqi3siqiq").pack
 pack_sell_trade = Struct(">iqiqiqi4siqiq").pack
 
 
+def text(value: str) -> bytes:
+    """Return a text field."""
+    encoded = value.encode()
+    return pack_length(len(encoded)) + encoded
+
+
+def optional(price: int) -> bytes:
+    """Return a price's field: NULL for 0, which is a request's and an event's way to say that there is none."""
+    return pack_bigint(8, price) if price else NULL
+
+
+class Remembered(dict[str, bytes]):
+    """Text fields, each after the same prefix, by their text: what comes again and again is encoded once."""
+
+    def __init__(self, prefix: bytes = b"") -> None:
+        self.prefix = prefix
+
+    def __missing__(self, value: str) -> bytes:
+        if len(self) >= MAX_REMEMBERED:
+            self.clear()
+        self[value] = encoded = self.prefix + text(value)
+        return encoded
+
+
+# How each row begins, by asset: the count of its fields, and the asset.
+ORDERS, TRADES, ORDER_EVENTS = (Remembered(pack_count(len(columns))) for columns in COLUMNS.values())
+ACCOUNT, WORD = Remembered(), Remembered()
+SIDE = {side: text(name) for side, name in SIDE_NAMES.items()}
+CANCELED, REJECTED = Remembered(text("canceled")), Remembered(text("rejected"))
+CANCEL_REJECTED, AMEND_REJECTED = Remembered(text("cancel_rejected")), Remembered(text("amend_rejected"))
+REPLACED = text("replaced") + NULL
+
+
 class NotContiguous(Exception):
     """A record that does not follow the last one of its asset."""
 
@@ -143,7 +175,7 @@ class Rows:
                 self.definitions[asset] = record
             elif (encode := ENCODERS[type(event)]) is not None:
                 self.order_events += (
-                    head("order_events", asset),
+                    ORDER_EVENTS[asset],
                     pack_bigint(8, event_sequence),
                     encode(event, record),
                     times,
@@ -151,16 +183,16 @@ class Rows:
             event_sequence += 1
 
     def _add_order(self, record: EventRecord, request: NewOrder, times: bytes) -> None:
-        client_order_id = request.client_order_id.encode()
+        price = request.price
         self.orders += (
-            head("orders", record.asset),
+            ORDERS[record.asset],
             pack_two(8, request.order_id, 8, record.sequence),
-            text(record.account),
-            pack_length(len(client_order_id)),
-            client_order_id,
-            kind_of_order(request.side, request.order_type, request.time_in_force),
-            optional(request.price),
-            pack_bigint(8, request.quantity),
+            ACCOUNT[record.account],
+            text(request.client_order_id),
+            SIDE[request.side],
+            WORD[request.order_type],
+            WORD[request.time_in_force],
+            pack_two(8, price, 8, request.quantity) if price else NULL + pack_bigint(8, request.quantity),
             times,
         )
 
@@ -172,7 +204,7 @@ class Rows:
             trade = pack_sell_trade(
                 8, event.trade_id, 8, event.price, 8, event.quantity, 4, b"sell", 8, maker, 8, taker
             )
-        self.trades += (head("trades", asset), trade, text(event.maker_account), text(event.taker_account), times)
+        self.trades += (TRADES[asset], trade, ACCOUNT[event.maker_account], ACCOUNT[event.taker_account], times)
 
     def tables(self) -> dict[str, bytes]:
         """Return the COPY data of each table that has rows, its fields as in `COLUMNS`."""
@@ -180,67 +212,32 @@ class Rows:
         return {table: b"".join((COPY_HEADER, *rows, COPY_TRAILER)) for table, rows in pieces.items() if rows}
 
 
-# -- fields ------------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(MAX_REMEMBERED)
-def text(value: str) -> bytes:
-    """Return a text field."""
-    encoded = value.encode()
-    return pack_length(len(encoded)) + encoded
-
-
-@lru_cache(MAX_REMEMBERED)
-def head(table: str, asset: str) -> bytes:
-    """Return how each of an asset's rows in that table begins: the count of fields, and the asset."""
-    return pack_count(len(COLUMNS[table])) + text(asset)
-
-
-@lru_cache(MAX_REMEMBERED)
-def kind_of_order(side: Side, order_type: OrderType, time_in_force: TimeInForce) -> bytes:
-    """Return the fields `side`, `order_type`, `time_in_force`."""
-    return text(SIDE_NAMES[side]) + text(order_type) + text(time_in_force)
-
-
-@lru_cache(MAX_REMEMBERED)
-def exec_type_and_reason(exec_type: str, reason: str | None) -> bytes:
-    """Return the fields `exec_type`, `reason`."""
-    return text(exec_type) + (NULL if reason is None else text(reason))
-
-
-def optional(price: int) -> bytes:
-    """Return a price's field: NULL for 0, which is a request's and an event's way to say that there is none."""
-    return pack_bigint(8, price) if price else NULL
-
-
 # -- order events: order_id, exec_type, reason, price, quantity, leaves_quantity ---------------------------------------
 
 
 def canceled(event: OrderCanceled, record: EventRecord) -> bytes:
-    reason = exec_type_and_reason("canceled", event.reason)
-    return pack_bigint(8, event.order_id) + reason + optional(event.price) + pack_two(8, event.quantity, 8, 0)
+    what = pack_bigint(8, event.order_id) + CANCELED[event.reason]
+    return what + optional(event.price) + pack_two(8, event.quantity, 8, 0)
 
 
 def replaced(event: OrderReplaced, record: EventRecord) -> bytes:
-    reason = exec_type_and_reason("replaced", None)
-    return (
-        pack_bigint(8, event.order_id) + reason + optional(event.price) + pack_two(8, event.quantity, 8, event.leaves)
-    )
+    what = pack_bigint(8, event.order_id) + REPLACED
+    return what + optional(event.price) + pack_two(8, event.quantity, 8, event.leaves)
 
 
 def rejected(event: OrderRejected, record: EventRecord) -> bytes:
     request = record.request
     assert type(request) is NewOrder, "only a new order is rejected so"
-    reason = exec_type_and_reason("rejected", event.reason)
-    return pack_bigint(8, event.order_id) + reason + optional(request.price) + pack_two(8, request.quantity, 8, 0)
+    what = pack_bigint(8, event.order_id) + REJECTED[event.reason]
+    return what + optional(request.price) + pack_two(8, request.quantity, 8, 0)
 
 
 def cancel_rejected(event: CancelRejected, record: EventRecord) -> bytes:
-    return pack_bigint(8, event.order_id) + exec_type_and_reason("cancel_rejected", event.reason) + NULL + NULL + NULL
+    return pack_bigint(8, event.order_id) + CANCEL_REJECTED[event.reason] + NULL + NULL + NULL
 
 
 def amend_rejected(event: AmendRejected, record: EventRecord) -> bytes:
-    return pack_bigint(8, event.order_id) + exec_type_and_reason("amend_rejected", event.reason) + NULL + NULL + NULL
+    return pack_bigint(8, event.order_id) + AMEND_REJECTED[event.reason] + NULL + NULL + NULL
 
 
 # Every event but trades and definitions; None: no row, since what there is to say is in other rows.

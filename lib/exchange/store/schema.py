@@ -19,7 +19,8 @@ class SchemaError(Exception):
 def prepare(connection: psycopg.Connection) -> None:
     """Make the tables, or migrate them, in the caller's transaction.
 
-    Raises SchemaError, the transaction then being lost. The tables go to the first schema of the connection's search path, as a rule `public`.
+    Raises SchemaError, the transaction then being lost. The tables go to the first schema of the connection's search
+    path, as a rule `public`.
     """
     newest = 1 + len(MIGRATIONS)
     version = installed_version(connection)

@@ -124,6 +124,11 @@ class Writer:
         if connection is not None:
             connection.close()
 
+    @property
+    def backend(self) -> int:
+        """The process id of the server's end of the connection; 0 where it is closed."""
+        return 0 if self._connection is None else self._connection.info.backend_pid
+
     def applied(self) -> dict[str, Applied]:
         """Return how far each asset is stored. An asset of which nothing is stored is not in it."""
         return dict(self._applied)
