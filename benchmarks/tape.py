@@ -2,12 +2,12 @@
 
     python -m benchmarks.tape FILE.tape[.gz] [...]
 
-prints one JSON line a file: `file`, `messages`, `seconds`, `messages_per_second`, `sha256`. The seconds are the CPU time
-from the first record to the last, decoding included; formatting, sorting and hashing of the reports is not timed.
+prints one JSON line a file: `file`, `messages`, `seconds`, `messages_per_second`, `sha256`. The seconds are the CPU
+time from the first record to the last, decoding included; formatting, sorting and hashing of the reports is not timed.
 
-A tape has no accounts, and its modify is a cancel and an entry. The driver bridges that: all orders belong to one account
-of an asset that allows self-trades, and a modify removes and enters. (Ids on a tape come back after their order is gone;
-the core does not mind.) The format and the expected hashes are those of the public benchmark
+A tape has no accounts, and its modify is a cancel and an entry. The driver bridges that: all orders belong to one
+account of an asset that allows self-trades, and a modify removes and enters. (Ids on a tape come back after their order
+is gone; the core does not mind.) The format and the expected hashes are those of the public benchmark
 `flash1-dev/matching-engine-benchmark`.
 
 `--limit` also times the loop that decodes each record and makes only its first report, which no engine can beat.

@@ -8,8 +8,8 @@ orders, for which a plain dict is quickest; but reading the front of one scans t
 makes a deep queue that is eaten order by order quadratic. So a queue that grows to DEEP becomes an `OrderedDict`, whose
 front is read at the same cost however many have left.
 
-Costs: add, remove and reduce O(1), plus O(log n) and a short move of memory to place or take out a level that is not the
-best.
+Costs: add, remove and reduce O(1), plus O(log n) and a short move of memory to place or take out a level that is not
+the best.
 """
 
 from bisect import bisect_left, insort
@@ -80,10 +80,13 @@ class Ladder:
         assert self.keys == sorted(self.levels), "the keys are the levels', sorted"
         for key, level in self.levels.items():
             assert level.orders, "a level that can be seen holds orders"
-            assert level.quantity == sum(order.leaves for order in level.orders.values()), "a level's sum is its orders'"
+            assert level.quantity == sum(order.leaves for order in level.orders.values()), (
+                "a level's sum is its orders'"
+            )
             for order_id, order in level.orders.items():
                 assert order.order_id == order_id
-                assert order.side * order.price == key and order.side == self.side
+                assert order.side == self.side
+                assert order.side * order.price == key
                 assert 0 < order.leaves <= order.quantity
                 assert order.account.orders[order_id] is order, "an account holds all that it has in the book"
 

@@ -125,8 +125,11 @@ class Matching:
             self.cancel(order, "user_request")
 
     def _mass_cancel(self, request: MassCancel, account: str) -> None:
+        owner = self.book.accounts.get(account)
+        if owner is None:
+            return
         # By id is by arrival: ids rise, and an amend moves an order in its queue but not in its age.
-        for _, order in sorted(self.book.account(account).orders.items()):
+        for _, order in sorted(owner.orders.items()):
             if request.side in (0, order.side):
                 self.cancel(order, "mass_cancel")
 

@@ -1,0 +1,153 @@
+"""The logger: stores every order received and every trade in PostgreSQL, exactly once. `python -m daemons.logger`."""
+
+import logging
+import time
+
+import zmq
+
+from exchange.core.events import EventRecord
+from exchange.pipeline import sockets
+from exchange.pipeline.daemon import Refused, Stop, load_config, run, settle_memory
+from exchange.pipeline.sources import EventSources
+from exchange.status import Lock, StatusPage
+from exchange.store.embedded import database_dsn
+from exchange.store.writer import DatabaseUnavailable, NotContiguous, SchemaError, Writer, WriterRunning
+
+BATCH_ROWS = 20_000  # in one transaction, about
+BATCH_SECONDS = 0.1  # after which what there is is written
+RETRY_SECONDS = 1.0  # between attempts to reach the database
+AHEAD_SECONDS = (
+    10.0  # for which an event log may be shorter than the database: a matching daemon may be remaking its end
+)
+POLL_MS = 50
+
+
+def main(arguments: list[str], stop: Stop) -> None:
+    # Config
+    config = load_config()
+    lock = Lock(config.data / "logger.lock", "a logger on this data folder")
+
+    # Parts
+    context = sockets.new_context()
+    sources = EventSources(context, config)
+    writer = Writer(database_dsn(config))
+    storage = Storage(writer, sources)
+    page = StatusPage(config.status_folder, "logger")
+    settle_memory()
+
+    # Loop
+    poller = zmq.Poller()
+    for socket in sources.sockets():
+        poller.register(socket, zmq.POLLIN)
+    while not stop:
+        if not storage.connected and not storage.connect():
+            report(page, storage)
+            time.sleep(RETRY_SECONDS)
+            continue
+        poller.poll(POLL_MS)
+        storage.collect()
+        if storage.due():
+            storage.write()
+        sources.ask(time.monotonic())
+        storage.check_behind()
+        if page.due():
+            report(page, storage)
+    if storage.connected:
+        storage.write()
+    writer.close()
+    context.destroy(linger=0)
+    lock.release()
+
+
+class Storage:
+    """Moves event records from the sources to the writer, in batches.
+
+    Nothing is held for a database that is away: what has been collected is dropped, nothing more is taken from the
+    sockets, and when it is back the matching daemons are asked for all that it has not got.
+    """
+
+    def __init__(self, writer: Writer, sources: EventSources) -> None:
+        self.writer = writer
+        self.sources = sources
+        self.connected = False
+        self.error = ""
+        self.pending: list[EventRecord] = []
+        self.rows = 0
+        self.collected_at = 0.0  # when the oldest of the pending ones came
+        self.ahead_since: float | None = None
+        self.stored = 0
+
+    def connect(self) -> bool:
+        """Open the database and go on after what it has; return whether it could be reached."""
+        try:
+            self.writer.open()
+        except DatabaseUnavailable as error:
+            if str(error) != self.error:
+                self.error = str(error)
+                logging.warning("waiting for the database: %s", self.error)
+            return False
+        except (SchemaError, WriterRunning) as error:
+            raise Refused(str(error)) from None
+        applied = {asset: place.sequence for asset, place in self.writer.applied().items()}
+        self.sources.resume(applied)
+        self.connected, self.error = True, ""
+        logging.info("the database is there, and has %s", applied)
+        return True
+
+    def collect(self) -> None:
+        """Take what has arrived, up to a batch."""
+        for _, records in self.sources.receive():
+            if not self.pending:
+                self.collected_at = time.monotonic()
+            self.pending.extend(records)
+            self.rows += sum(len(record.events) for record in records)
+            if self.rows >= BATCH_ROWS:
+                return
+
+    def due(self) -> bool:
+        """Return whether what is pending should be written now."""
+        return self.rows >= BATCH_ROWS or (bool(self.pending) and time.monotonic() - self.collected_at >= BATCH_SECONDS)
+
+    def write(self) -> None:
+        """Write what is pending, in one transaction."""
+        try:
+            self.writer.write(self.pending)
+            self.stored += self.rows
+        except DatabaseUnavailable as error:
+            self.connected, self.error = False, str(error)
+            logging.warning("the database went away: %s", error)
+        except NotContiguous as error:
+            raise Refused(str(error)) from None
+        self.pending.clear()
+        self.rows = 0
+
+    def check_behind(self) -> None:
+        """Refuse to go on where the database has more of an asset than its event log: they are not of one history."""
+        ahead = self.sources.ahead()
+        now = time.monotonic()
+        if not ahead:
+            self.ahead_since = None
+        elif self.ahead_since is None:
+            self.ahead_since = now
+        elif now - self.ahead_since > AHEAD_SECONDS:
+            asset, (stored, last) = next(iter(ahead.items()))
+            raise Refused(
+                f"the database has requests of {asset} up to {stored}, and its event log ends with {last}: they are of "
+                "different histories; restore the data folder that belongs to the database, or give this exchange "
+                "another, empty, database (database.dsn)"
+            )
+
+
+def report(page: StatusPage, storage: Storage) -> None:
+    """Say on the status page what has been stored, and what waits."""
+    behind = storage.sources.behind
+    page.write(
+        "running" if storage.connected else f"waiting for the database: {storage.error}",
+        storage.sources.processed,
+        behind,
+        rows=storage.stored,
+    )
+
+
+if __name__ == "__main__":
+    run("logger", main)

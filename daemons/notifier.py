@@ -1,0 +1,75 @@
+"""The notifier: publishes trades and all else that happens, answers queries. `python -m daemons.notifier`."""
+
+import time
+
+import zmq
+
+from exchange.pipeline import sockets
+from exchange.pipeline.daemon import Stop, load_config, run, settle_memory
+from exchange.pipeline.message_store import MessageStore
+from exchange.pipeline.notifier import AssetBoard, Notifier
+from exchange.pipeline.queries import Queries
+from exchange.pipeline.sources import EventSources
+from exchange.status import Lock, StatusPage
+
+HEARTBEAT_SECONDS = 1.0
+POLL_MS = 250
+
+
+def main(arguments: list[str], stop: Stop) -> None:
+    # Config
+    config = load_config()
+    folder = config.data / "notifier"
+    lock = Lock(folder / "lock", "a notifier on this data folder")
+
+    # Parts
+    context = sockets.new_context()
+    queue, limits = config.limits.send_queue, config.limits
+    notifier = Notifier(
+        {
+            asset.asset: AssetBoard(asset, MessageStore(folder, limits.retained_messages), limits.retained_orders)
+            for asset in config.assets
+        },
+        EventSources(context, config),
+        sockets.client_publisher(context, config.endpoints.market_data, queue),
+        sockets.client_publisher(context, config.endpoints.private, queue, zmq.XPUB),
+    )
+    queries = Queries(notifier, sockets.client_router(context, config.endpoints.query, queue))
+    page = StatusPage(config.status_folder, "notifier")
+    settle_memory()
+
+    # Loop
+    poller = zmq.Poller()
+    for socket in (*notifier.sources.sockets(), notifier.private, queries.clients):
+        poller.register(socket, zmq.POLLIN)
+    heartbeat_due = 0.0
+    settled = False
+    while not stop:
+        ready = dict(poller.poll(POLL_MS))
+        notifier.serve_events()
+        if queries.clients in ready:
+            queries.serve()
+        if notifier.private in ready:
+            for _ in sockets.drain(notifier.private, 1000):
+                pass  # who subscribes to what is not used; not read, it would pile up
+        now = time.monotonic()
+        notifier.sources.ask(now)
+        if now >= heartbeat_due:
+            heartbeat_due = now + HEARTBEAT_SECONDS
+            notifier.heartbeat()
+        if page.due():
+            page.write(
+                "catching up" if notifier.catching_up else "running",
+                notifier.sources.processed,
+                notifier.sources.behind,
+                published=notifier.published,
+            )
+        if not settled and not notifier.catching_up:
+            settled = True
+            settle_memory()
+    context.destroy(linger=0)
+    lock.release()
+
+
+if __name__ == "__main__":
+    run("notifier", main)

@@ -1,0 +1,145 @@
+"""A matching daemon's work: its asset's requests from the order handler in, events to its log and to everybody out."""
+
+import logging
+from collections.abc import Sequence
+
+import zmq
+
+from exchange.core.events import EventRecord
+from exchange.core.matching import Matching
+from exchange.core.requests import Record
+from exchange.pipeline import codec, sockets
+from exchange.pipeline.daemon import Refused
+from exchange.pipeline.log import Log
+from exchange.pipeline.stream import Index, Receiver
+
+DRAIN = 100  # messages taken from a socket before the others get their turn
+
+logger = logging.getLogger(__name__)
+
+
+class EventLog:
+    """An asset's event log: a function of its part of the journal, kept so that nobody has to compute it again."""
+
+    def __init__(self, log: Log, asset: str) -> None:
+        self.log = log
+        self.index = Index(asset)
+        self.last_body = b""
+
+    def open(self) -> None:
+        """Read what is there; what a crash left unfinished at the end is cut off, and will be made again."""
+        self.log.scan(self._on_record)
+        self.log.start_writing()
+
+    def _on_record(self, position: int, body: bytes) -> None:
+        self.index.add(position)
+        self.last_body = body
+
+    def append(self, body: bytes) -> None:
+        """Buffer the next record. `write` must follow."""
+        self.index.add(self.log.append(body))
+
+    def write(self) -> None:
+        self.log.write()
+
+    def replay(self, sequence: int) -> bytes:
+        """Return a stream message of the records from a sequence on, as many as one message carries."""
+        return self.index.replay(self.log, sequence)
+
+    def close(self) -> None:
+        self.log.close()
+
+
+class MatchingEngine:
+    """Applies the asset's requests, each once and in order, and publishes what comes of them.
+
+    After a start the book is rebuilt from the first request on; events that are in the log already are neither written
+    nor published again.
+    """
+
+    def __init__(
+        self,
+        asset: str,
+        event_log: EventLog,
+        queue: zmq.Socket[bytes],
+        journal: zmq.Socket[bytes],
+        events: zmq.Socket[bytes],
+        replays: zmq.Socket[bytes],
+    ) -> None:
+        self.asset = asset
+        self.matching = Matching()
+        self.event_log = event_log
+        self.logged = event_log.index.last  # the last request whose events were in the log at the start
+        self.receiver: Receiver[Record] = Receiver(asset)
+        self.queue = queue
+        self.journal = journal
+        self.events = events
+        self.replays = replays
+        self.reported = 0
+
+    def serve_queue(self) -> None:
+        """Apply what the order handler has pushed."""
+        for payload in sockets.drain(self.queue, DRAIN):
+            _, last, records = codec.decode_record_stream(payload)
+            self.apply(self.receiver.receive(last, records))
+
+    def serve_journal(self) -> None:
+        """Apply what the order handler has sent again."""
+        for payload in sockets.drain(self.journal, DRAIN):
+            _, last, records = codec.decode_record_stream(payload)
+            if last < self.receiver.sequence:
+                raise Refused(
+                    f"{self.asset}: the journal ends with request {last}, and request {self.receiver.sequence} has "
+                    "been applied: the journal's end was lost; stop the exchange and restore the journal from a copy"
+                )
+            self.apply(self.receiver.replayed(last, records))
+
+    def ask(self, now: float) -> None:
+        """Ask the order handler for what is missing, if anything is."""
+        request = self.receiver.request(now)
+        if request is not None:
+            sockets.try_send(self.journal, request)
+
+    def serve_replays(self) -> None:
+        """Send parts of the event log again to those who miss them."""
+        for envelope, payload in sockets.drain_router(self.replays, DRAIN):
+            if payload is not None:
+                control = codec.decode_control(payload)
+                sockets.send_reply(self.replays, envelope, self.event_log.replay(control.sequence))
+
+    def heartbeat(self) -> None:
+        """Tell the receivers the log's last sequence, and the order handler how far this daemon is."""
+        sockets.try_send(self.events, codec.stream_message(self.asset, self.event_log.index.last, ()))
+        sockets.try_send(self.journal, codec.encode(codec.Progress(self.asset, self.matching.sequence)))
+
+    def apply(self, records: Sequence[Record]) -> None:
+        """Apply requests, log their events, publish them."""
+        if not records:
+            return
+        apply, append, encode, logged = self.matching.apply, self.event_log.append, codec.encode, self.logged
+        bodies: list[bytes] = []
+        for record in records:
+            result = apply(record)
+            if result.sequence > logged:
+                body = encode(result)
+                append(body)
+                bodies.append(body)
+            elif result.sequence == logged:
+                self._check_against_log(result)
+        if bodies:
+            self.event_log.write()
+            message = codec.stream_message(self.asset, self.event_log.index.last, bodies)
+            sockets.try_send(self.events, message)
+
+    def _check_against_log(self, result: EventRecord) -> None:
+        """Compare the last event record of the log with what its request gives now: the core must not have changed."""
+        if codec.encode(result) != self.event_log.last_body:
+            raise Refused(
+                f"{self.event_log.log.folder}: request {result.sequence} gives other events now than the log has: it "
+                "is of another journal, or of a program that matches differently; run the program that wrote it"
+            )
+        logger.info("%s: the book is rebuilt, as of request %d", self.asset, result.sequence)
+
+    @property
+    def catching_up(self) -> bool:
+        return not self.receiver.known or self.receiver.behind > 0

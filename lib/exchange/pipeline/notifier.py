@@ -1,0 +1,151 @@
+"""The notifier's work: fold the assets' events, publish what comes of them, keep it for queries and retransmission."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import zmq
+
+from exchange.core import messages
+from exchange.core.asset import Asset
+from exchange.core.events import EventRecord
+from exchange.core.market_data import PUBLIC_TOPICS, Feed, PublishedOrder
+from exchange.pipeline import sockets
+from exchange.pipeline.codec import encode
+from exchange.pipeline.message_store import MessageStore
+from exchange.pipeline.sources import EventSources
+
+HEARTBEAT_TOPIC = b"heartbeat/"
+TRADES_KEPT = 1000  # of an asset, for the trades query
+
+
+class AssetBoard:
+    """One asset's feed, with what was published of it and what the queries ask for."""
+
+    def __init__(self, definition: Asset, store: MessageStore, retained_orders: int) -> None:
+        self.configured = definition
+        self.feed = Feed(definition.asset)
+        self.store = store
+        self.retained_orders = retained_orders
+        self.trades: deque[bytes] = deque(maxlen=TRADES_KEPT)
+        self.orders: dict[str, int] = {}  # account/client_order_id -> order_id, of live and retained orders
+        self.ended: dict[int, PublishedOrder] = {}  # the last orders that ended, oldest first
+        self.live_from: int | None = None  # records up to this one were there at the start, and are not published again
+
+    @property
+    def definition(self) -> Asset:
+        """The asset's definition as its queue has it; until that is known, as it is configured."""
+        return self.feed.definition or self.configured
+
+    def find(self, order_id: int, account: str) -> PublishedOrder | None:
+        """Return an account's order, live or retained."""
+        order = self.feed.book.find(order_id, account) or self.ended.get(order_id)
+        return order if isinstance(order, PublishedOrder) and order.account.name == account else None
+
+
+class Notifier:
+    """Publishes on two sockets, one for the public and one for the private topics."""
+
+    def __init__(
+        self,
+        boards: dict[str, AssetBoard],
+        sources: EventSources,
+        public: zmq.Socket[bytes],
+        private: zmq.Socket[bytes],
+    ) -> None:
+        self.boards = boards
+        self.sources = sources
+        self.public = public
+        self.private = private
+        self.published = 0
+
+    def serve_events(self) -> None:
+        """Publish what the matching daemons have sent."""
+        for asset, records in self.sources.receive():
+            self.publish(self.boards[asset], records)
+
+    def publish(self, board: AssetBoard, records: Sequence[EventRecord]) -> None:
+        """Fold records in and publish their messages, unless they are of before the start.
+
+        What was published before a start is not published again: who missed it sees a gap and asks for it.
+        """
+        if board.live_from is None:
+            board.live_from = self.sources.receivers[board.feed.asset].last
+        feed = board.feed
+        for record in records:
+            feed.apply(record)
+            live = record.sequence > board.live_from
+            if feed.public:
+                self._publish_public(board, live)
+            if feed.private:
+                self._publish_private(board, live)
+            if feed.ended:
+                retain_ended(board)
+        board.store.write()
+
+    def _publish_public(self, board: AssetBoard, live: bool) -> None:
+        add, send = board.store.add, self.public.send
+        for topic, message in board.feed.public:
+            payload = encode(message)
+            add(topic, message.sequence, payload)  # type: ignore[union-attr] # all but heartbeats have one
+            if type(message) is messages.Trade:
+                board.trades.append(payload)
+            if live:
+                send(topic.encode(), sockets.SNDMORE)
+                send(payload)
+                self.published += 1
+        board.feed.public.clear()
+
+    def _publish_private(self, board: AssetBoard, live: bool) -> None:
+        add, send = board.store.add, self.private.send
+        for topic, report, order in board.feed.private:
+            payload = encode(report)
+            add(topic, report.sequence, payload)
+            if order is not None:
+                order.report = payload
+                if report.exec_type == "new":
+                    board.orders[f"{report.account}/{order.client_order_id}"] = order.order_id
+            if live:
+                send(topic.encode(), sockets.SNDMORE)
+                send(payload)
+                self.published += 1
+        board.feed.private.clear()
+
+    def heartbeat(self) -> None:
+        """Publish the public topics' last numbers."""
+        message = messages.Heartbeat(time.time_ns(), self.public_sequences())
+        self.public.send(HEARTBEAT_TOPIC, sockets.SNDMORE)
+        self.public.send(encode(message))
+
+    def public_sequences(self) -> dict[str, int]:
+        """Return the last number of each public topic."""
+        return {
+            board.feed.topics[name]: board.feed.sequences[name]
+            for board in self.boards.values()
+            for name in PUBLIC_TOPICS
+        }
+
+    def private_sequences(self, account: str) -> dict[str, int]:
+        """Return the last number of each of an account's topics."""
+        return {
+            f"execution/{account}/{asset}/": board.feed.account_sequences[account]
+            for asset, board in self.boards.items()
+            if account in board.feed.account_sequences
+        }
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether some asset's events of before the start are still being folded in."""
+        return any(board.live_from is None or board.feed.sequence < board.live_from for board in self.boards.values())
+
+
+def retain_ended(board: AssetBoard) -> None:
+    """Keep the orders that have just ended for a while, and forget the oldest of those kept."""
+    for order in board.feed.ended:
+        board.ended[order.order_id] = order
+    board.feed.ended.clear()
+    while len(board.ended) > board.retained_orders:
+        order = board.ended.pop(next(iter(board.ended)))
+        key = f"{order.account.name}/{order.client_order_id}"
+        if board.orders.get(key) == order.order_id:
+            del board.orders[key]

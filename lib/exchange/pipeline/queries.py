@@ -1,0 +1,229 @@
+"""The query endpoint: snapshots, retransmission, open orders, as of what the notifier has published."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import zmq
+from msgspec import UNSET
+
+from exchange.core import messages
+from exchange.core.market_data import PUBLIC_TOPICS, PublishedOrder
+from exchange.core.messages import Reject, RejectReason
+from exchange.core.requests import BUY, SELL, Side
+from exchange.pipeline import codec, sockets
+from exchange.pipeline.notifier import AssetBoard, Notifier
+from exchange.pipeline.order_handler import malformed
+
+MAX_MESSAGES = 1000  # in one reply
+DRAIN = 20  # queries answered before the events get their turn
+ASSET_FIELDS = (
+    "asset",
+    "price_scale",
+    "quantity_scale",
+    "tick_size",
+    "lot_size",
+    "min_quantity",
+    "max_quantity",
+    "min_price",
+    "max_price",
+)
+
+Reply = dict[str, Any]
+
+
+class Refusal(Exception):
+    """A query that can't be answered."""
+
+    def __init__(self, reason: RejectReason, text: str, earliest: int | None = None) -> None:
+        super().__init__(text)
+        self.reason: RejectReason = reason
+        self.text = text
+        self.earliest = earliest
+
+
+class Queries:
+    """Answers queries from the notifier's state."""
+
+    def __init__(self, notifier: Notifier, clients: zmq.Socket[bytes]) -> None:
+        self.notifier = notifier
+        self.clients = clients
+        self.handlers: dict[type, Callable[[Any], Reply]] = {
+            messages.AssetsQuery: self._assets,
+            messages.BookSnapshotQuery: self._book_snapshot,
+            messages.OrderSnapshotQuery: self._order_snapshot,
+            messages.RetransmitQuery: self._retransmit,
+            messages.TradesQuery: self._trades,
+            messages.OrderStatusQuery: self._order_status,
+            messages.SequencesQuery: self._sequences,
+            messages.OpenOrdersQuery: self._open_orders,
+        }
+
+    def serve(self) -> None:
+        """Answer the queries that are waiting."""
+        for envelope, payload in sockets.drain_router(self.clients, DRAIN):
+            sockets.send_reply(self.clients, envelope, codec.encode(self.answer(payload)))
+
+    def answer(self, payload: bytes | None) -> Reply | Reject:
+        """Return the reply to a query."""
+        if payload is None:
+            return malformed(b"", "several payload frames: a query is one frame")
+        try:
+            query = codec.decode_query(payload)
+        except codec.DecodeError as error:
+            return malformed(payload, error)
+        kind = query.__struct_config__.tag
+        assert isinstance(kind, str)
+        try:
+            reply = self.handlers[type(query)](query) | {"type": kind}
+        except Refusal as refusal:
+            return Reject(
+                request=kind,
+                reason=refusal.reason,
+                text=refusal.text,
+                request_id=query.request_id,
+                earliest=UNSET if refusal.earliest is None else refusal.earliest,
+            )
+        if query.request_id is not UNSET:
+            reply["request_id"] = query.request_id
+        return reply
+
+    def _board(self, asset: str) -> AssetBoard:
+        board = self.notifier.boards.get(asset)
+        if board is None:
+            names = ", ".join(list(self.notifier.boards)[:20])
+            raise Refusal("unknown_asset", f"asset {asset!r:.80}: not traded here; there are {names}")
+        if board.live_from is None or board.feed.sequence < board.live_from:
+            raise Refusal("busy", f"{asset} is being rebuilt after a start; try again in a moment")
+        return board
+
+    def _assets(self, query: messages.AssetsQuery) -> Reply:
+        return {
+            "assets": [
+                {key: getattr(board.definition, key) for key in ASSET_FIELDS}
+                | {"status": board.feed.status.status if board.feed.status else "open"}
+                for board in self.notifier.boards.values()
+            ]
+        }
+
+    def _book_snapshot(self, query: messages.BookSnapshotQuery) -> Reply:
+        feed = self._board(query.asset).feed
+        depth = None if query.depth is UNSET else query.depth
+        if depth is not None and depth < 1:
+            raise Refusal("malformed", f"depth {depth}: must be 1 or more; leave it out for the whole book")
+
+        def levels(side: Side) -> list[tuple[int, int, int]]:
+            ladder = feed.book.ladders[side]
+            keys = ladder.keys if depth is None else ladder.keys[-depth:]
+            return [
+                (side * key, level.quantity, len(level.orders))
+                for key, level in ((key, ladder.levels[key]) for key in reversed(keys))
+            ]
+
+        return {
+            "asset": query.asset,
+            "sequence": feed.sequences["book"],
+            "bids": levels(BUY),
+            "asks": levels(SELL),
+            "time": feed.time,
+        }
+
+    def _order_snapshot(self, query: messages.OrderSnapshotQuery) -> Reply:
+        feed = self._board(query.asset).feed
+
+        def orders(side: Side) -> list[tuple[int, int, int]]:
+            return [
+                (order.order_id, price, order.leaves)
+                for price, level in feed.book.ladders[side].best_first()
+                for order in level.orders.values()
+            ]
+
+        return {
+            "asset": query.asset,
+            "sequence": feed.sequences["order"],
+            "bids": orders(BUY),
+            "asks": orders(SELL),
+            "time": feed.time,
+        }
+
+    def _retransmit(self, query: messages.RetransmitQuery) -> Reply:
+        board, last = self._topic(query.topic)
+        first = query.from_
+        if first < 1 or query.to < first:
+            raise Refusal("malformed", f"from {first}, to {query.to}: must be from 1 on, and from not after to")
+        store = board.store
+        earliest = store.earliest(query.topic)
+        if first <= last and (earliest is None or first < earliest):
+            earliest = last + 1 if earliest is None else earliest
+            raise Refusal("too_old", f"{query.topic} {first}: past retention; the first kept is {earliest}", earliest)
+        to = min(query.to, last)
+        stop = min(to, first + MAX_MESSAGES - 1)
+        payloads = [store.read(query.topic, sequence) for sequence in range(first, stop + 1)]
+        reply: Reply = {"topic": query.topic, "messages": [msgspec.Raw(each) for each in payloads if each is not None]}
+        if stop < to:
+            reply["next"] = stop + 1
+        return reply
+
+    def _topic(self, topic: str) -> tuple[AssetBoard, int]:
+        """Return the board of a topic and the topic's last number."""
+        parts = topic.split("/")
+        if len(parts) == 3 and parts[2] == "" and parts[0] in PUBLIC_TOPICS:
+            board = self._board(parts[1])
+            return board, board.feed.sequences[parts[0]]
+        if len(parts) == 4 and parts[0] == "execution" and parts[3] == "":
+            board = self._board(parts[2])
+            return board, board.feed.account_sequences.get(parts[1], 0)
+        raise Refusal(
+            "malformed",
+            f"topic {topic!r:.80}: must be like trade/ASSET/ or execution/ACCOUNT/ASSET/, numbered, with its /",
+        )
+
+    def _trades(self, query: messages.TradesQuery) -> Reply:
+        if not 1 <= query.limit <= MAX_MESSAGES:
+            raise Refusal("malformed", f"limit {query.limit}: must be 1 to {MAX_MESSAGES}")
+        trades = self._board(query.asset).trades
+        count = min(query.limit, len(trades))
+        return {"asset": query.asset, "trades": [msgspec.Raw(trades[-1 - index]) for index in range(count)]}
+
+    def _order_status(self, query: messages.OrderStatusQuery) -> Reply:
+        board = self._board(query.asset)
+        order_id = query.order_id
+        if query.client_order_id is not UNSET:
+            found = board.orders.get(f"{query.account}/{query.client_order_id}")
+            if order_id is UNSET:
+                order_id = -1 if found is None else found
+            elif order_id != found:
+                order_id = -1
+        if order_id is UNSET:
+            raise Refusal("malformed", "needs order_id or client_order_id, to say which order")
+        order = board.find(order_id, query.account)
+        if order is None:
+            raise Refusal(
+                "unknown_order", f"account {query.account!r:.80} has no such order in {query.asset} on record"
+            )
+        # The report's fields are the reply's; `report` is the report itself, as it was published.
+        return codec.describe_map(order.report) | {"report": msgspec.Raw(order.report)}
+
+    def _sequences(self, query: messages.SequencesQuery) -> Reply:
+        if self.notifier.catching_up:
+            raise Refusal("busy", "the topics are being rebuilt after a start; try again in a moment")
+        if query.account is UNSET:
+            return {"sequences": self.notifier.public_sequences()}
+        return {"account": query.account, "sequences": self.notifier.private_sequences(query.account)}
+
+    def _open_orders(self, query: messages.OpenOrdersQuery) -> Reply:
+        assets = list(self.notifier.boards) if query.asset is UNSET else [query.asset]
+        boards = [self._board(asset) for asset in assets]
+        orders: list[msgspec.Raw] = []
+        sequences: dict[str, int] = {}
+        for board in boards:
+            feed = board.feed
+            sequences[feed.asset] = feed.account_sequences.get(query.account, 0)
+            account = feed.book.accounts.get(query.account)
+            if account is not None:
+                orders.extend(
+                    msgspec.Raw(order.report)
+                    for _, order in sorted(account.orders.items())
+                    if isinstance(order, PublishedOrder)
+                )
+        return {"account": query.account, "orders": orders, "sequences": sequences}

@@ -1,0 +1,173 @@
+"""ZeroMQ sockets as the daemons use them: plain, non-blocking, drained frame by frame, every queue bounded.
+
+Measured on two cores: `recv(NOBLOCK)` and `send(SNDMORE)` frame by frame carry three times what `recv_multipart` does,
+and ten times what asyncio does.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import zmq
+
+NOBLOCK = zmq.NOBLOCK
+SNDMORE = zmq.SNDMORE
+RCVMORE = zmq.RCVMORE
+INTERNAL_QUEUE = 1_000  # stream messages between daemons; what does not fit is asked for again later
+RECEIVE_QUEUE = 1_000  # requests of one client, beyond which TCP holds it back
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_CONTROL_BYTES = 4096
+
+
+def new_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """Return a context for a daemon.
+
+    libzmq numbers its peers from an unseeded `rand()`, and a peer that guesses another's number can abort the process:
+    it is seeded before the first socket.
+    """
+    ctypes.CDLL(None).srand(int.from_bytes(os.urandom(4), "little"))
+    return zmq.Context()
+
+
+def _new(context: zmq.Context[zmq.Socket[bytes]], kind: int, send: int, receive: int) -> zmq.Socket[bytes]:
+    socket = context.socket(kind)
+    socket.linger = 0
+    socket.sndhwm = send
+    socket.rcvhwm = receive
+    return socket
+
+
+def _bind(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise OSError(
+            error.errno, f"can't listen on {endpoint}: {error.strerror}; is another exchange there?"
+        ) from None
+    if endpoint.startswith("ipc://"):
+        Path(endpoint.removeprefix("ipc://")).chmod(0o600)
+    return socket
+
+
+def client_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, send_queue: int) -> zmq.Socket[bytes]:
+    """A ROUTER that clients connect to. A frame over the limit ends its sender's connection."""
+    socket = _new(context, zmq.ROUTER, send_queue, RECEIVE_QUEUE)
+    socket.maxmsgsize = MAX_REQUEST_BYTES
+    _keep_alive(socket)
+    return _bind(socket, endpoint)
+
+
+def client_publisher(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, send_queue: int, kind: int = zmq.PUB
+) -> zmq.Socket[bytes]:
+    """A PUB or XPUB that clients subscribe to; a slow one loses messages, and nobody else does."""
+    socket = _new(context, kind, send_queue, RECEIVE_QUEUE)
+    socket.maxmsgsize = MAX_CONTROL_BYTES
+    _keep_alive(socket)
+    return _bind(socket, endpoint)
+
+
+def _keep_alive(socket: zmq.Socket[bytes]) -> None:
+    """Notice clients that went without a word, and forget them."""
+    socket.heartbeat_ivl = 10_000
+    socket.heartbeat_timeout = 30_000
+    socket.tcp_keepalive = 1
+    socket.setsockopt(zmq.IPV6, 1)
+
+
+def push(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    return _bind(_new(context, zmq.PUSH, INTERNAL_QUEUE, 1), endpoint)
+
+
+def pull(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    socket = _new(context, zmq.PULL, 1, INTERNAL_QUEUE)
+    _reconnect_quickly(socket)
+    socket.connect(endpoint)
+    return socket
+
+
+def publisher(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    return _bind(_new(context, zmq.PUB, INTERNAL_QUEUE, 1), endpoint)
+
+
+def subscriber(context: zmq.Context[zmq.Socket[bytes]], endpoints: Iterable[str]) -> zmq.Socket[bytes]:
+    socket = _new(context, zmq.SUB, 1, INTERNAL_QUEUE)
+    _reconnect_quickly(socket)
+    socket.subscribe(b"")
+    for endpoint in endpoints:
+        socket.connect(endpoint)
+    return socket
+
+
+def router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    """A ROUTER for the other daemons: replays and progress."""
+    socket = _new(context, zmq.ROUTER, INTERNAL_QUEUE, INTERNAL_QUEUE)
+    socket.maxmsgsize = MAX_CONTROL_BYTES
+    return _bind(socket, endpoint)
+
+
+def dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    """The other end of `router`. What is sent while nobody listens there is not kept: its sender asks again."""
+    socket = _new(context, zmq.DEALER, INTERNAL_QUEUE, INTERNAL_QUEUE)
+    socket.immediate = 1
+    _reconnect_quickly(socket)
+    socket.connect(endpoint)
+    return socket
+
+
+def _reconnect_quickly(socket: zmq.Socket[bytes]) -> None:
+    socket.reconnect_ivl = 20
+    socket.reconnect_ivl_max = 500
+
+
+def try_send(socket: zmq.Socket[bytes], message: bytes) -> bool:
+    """Send a message if there is room for it now; return whether there was."""
+    try:
+        socket.send(message, NOBLOCK)
+    except zmq.Again:
+        return False
+    return True
+
+
+def drain(socket: zmq.Socket[bytes], limit: int) -> Iterator[bytes]:
+    """Yield the single-frame messages that are waiting, `limit` at most."""
+    for _ in range(limit):
+        try:
+            yield socket.recv(NOBLOCK)
+        except zmq.Again:
+            return
+
+
+def drain_router(socket: zmq.Socket[bytes], limit: int) -> Iterator[tuple[list[bytes], bytes | None]]:
+    """Yield (envelope, payload) of the messages waiting on a ROUTER, `limit` at most.
+
+    The envelope is the routing id and, from a REQ, its empty delimiter: what goes before the reply. The payload is None
+    where there was not exactly one frame of it. Messages of peers that chose their own routing id are dropped.
+    """
+    recv, getsockopt = socket.recv, socket.getsockopt
+    for _ in range(limit):
+        try:
+            identity = recv(NOBLOCK)
+        except zmq.Again:
+            return
+        envelope = [identity]
+        payload: bytes | None = recv(NOBLOCK)
+        if payload == b"" and getsockopt(RCVMORE):
+            envelope.append(payload)
+            payload = recv(NOBLOCK)
+        while getsockopt(RCVMORE):
+            recv(NOBLOCK)
+            payload = None
+        if identity[:1] == b"\0":
+            yield envelope, payload
+
+
+def send_reply(socket: zmq.Socket[bytes], envelope: list[bytes], payload: bytes) -> None:
+    """Send a reply on a ROUTER; one for a peer that is gone, or that does not read its replies, is dropped."""
+    try:
+        for frame in envelope:
+            socket.send(frame, NOBLOCK | SNDMORE)
+        socket.send(payload, NOBLOCK)
+    except (zmq.Again, zmq.ZMQError):
+        return

@@ -1,0 +1,69 @@
+"""The matching daemons' event streams, as the logger and the notifier receive them: every record once, in order."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import zmq
+
+from exchange.config import Config
+from exchange.core.events import EventRecord
+from exchange.pipeline import codec, sockets
+from exchange.pipeline.stream import Receiver
+
+DRAIN = 100  # messages taken from a socket before the others get their turn
+
+
+class EventSources:
+    """One subscription to all assets' events, and a socket to each matching daemon to ask for what is missing."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: Config) -> None:
+        assets = [asset.asset for asset in config.assets]
+        self.receivers: dict[str, Receiver[EventRecord]] = {asset: Receiver(asset) for asset in assets}
+        self.live = sockets.subscriber(context, [config.events_endpoint(asset) for asset in assets])
+        self.replays = {asset: sockets.dealer(context, config.event_log_endpoint(asset)) for asset in assets}
+
+    def sockets(self) -> Iterable[zmq.Socket[bytes]]:
+        """Yield the sockets to wait for."""
+        yield self.live
+        yield from self.replays.values()
+
+    def resume(self, applied: dict[str, int]) -> None:
+        """Go on, for each asset, after the last sequence that has been applied; what came since is given again."""
+        for asset in self.receivers:
+            self.receivers[asset] = Receiver(asset, applied.get(asset, 0))
+
+    def receive(self, limit: int = DRAIN) -> Iterator[tuple[str, Sequence[EventRecord]]]:
+        """Yield the records that have arrived, by asset and in order, from `limit` messages of each socket at most."""
+        for payload in sockets.drain(self.live, limit):
+            asset, last, records = codec.decode_event_stream(payload)
+            receiver = self.receivers.get(asset)
+            if receiver is not None and (fresh := receiver.receive(last, records)):
+                yield asset, fresh
+        for asset, socket in self.replays.items():
+            receiver = self.receivers[asset]
+            for payload in sockets.drain(socket, limit):
+                _, last, records = codec.decode_event_stream(payload)
+                if fresh := receiver.replayed(last, records):
+                    yield asset, fresh
+
+    def ask(self, now: float) -> None:
+        """Ask for what is missing, if anything is."""
+        for asset, receiver in self.receivers.items():
+            request = receiver.request(now)
+            if request is not None:
+                sockets.try_send(self.replays[asset], request)
+
+    def ahead(self) -> dict[str, tuple[int, int]]:
+        """Return (given, the sender's last) of the assets of which more has been given than the sender says it has."""
+        return {
+            asset: (receiver.sequence, receiver.sender_last)
+            for asset, receiver in self.receivers.items()
+            if receiver.known and receiver.sequence > receiver.sender_last
+        }
+
+    @property
+    def processed(self) -> dict[str, int]:
+        return {asset: receiver.sequence for asset, receiver in self.receivers.items()}
+
+    @property
+    def behind(self) -> dict[str, int]:
+        return {asset: receiver.behind for asset, receiver in self.receivers.items()}

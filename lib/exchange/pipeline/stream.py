@@ -1,0 +1,112 @@
+"""Sequenced streams: what makes an arrow of the pipeline lossless, whatever is killed on either end.
+
+PUSH and PUB lose messages when a process dies or a queue is full. So a stream's messages carry sequence numbers per
+asset, 1, 2, 3, ...; its sender has the stream on disk, says in every message (a heartbeat, where there is no other)
+what its last sequence is, and sends any part of it again when asked. The receiver drops what it has seen and asks for
+what it misses. The classes here decide; they know no socket and no clock.
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+from exchange.pipeline.codec import Replay, encode, stream_message
+from exchange.pipeline.log import READ_BYTES, Log
+
+RETRY_SECONDS = 1.0  # after which a replay that was not answered is asked for again
+HEARTBEAT_SECONDS = 0.25
+
+
+class Sequenced(Protocol):
+    """A record with its place in its asset's stream."""
+
+    @property
+    def sequence(self) -> int: ...
+
+
+T = TypeVar("T", bound=Sequenced)
+
+
+class Receiver(Generic[T]):
+    """The receiving end of one asset's stream: gives each record once and in order, and says what to ask for.
+
+    `sequence` is the last one given, `last` the last one that the sender is known to have on disk.
+    """
+
+    __slots__ = ("asked_at", "asset", "known", "last", "sender_last", "sequence")
+
+    def __init__(self, asset: str, sequence: int = 0) -> None:
+        self.asset = asset
+        self.sequence = sequence
+        self.last = sequence
+        self.sender_last = 0  # what the sender's latest message said; less than `sequence` where it has lost its end
+        self.known = False  # whether the sender has said anything yet
+        self.asked_at: float | None = None  # when a replay was asked for that is not answered yet
+
+    def receive(self, last: int, records: Sequence[T]) -> Sequence[T]:
+        """Take a stream message and return those of its records that are next. The rest is a repetition, or ahead."""
+        self.known = True
+        self.sender_last = last
+        if last > self.last:
+            self.last = last
+        if not records:
+            return records
+        first = records[0].sequence
+        due = self.sequence + 1
+        if first > due or first + len(records) <= due:
+            return ()
+        fresh = records[due - first :] if first < due else records
+        self.sequence = fresh[-1].sequence
+        return fresh
+
+    def replayed(self, last: int, records: Sequence[T]) -> Sequence[T]:
+        """Take the answer to a replay and return those of its records that are next."""
+        self.asked_at = None
+        return self.receive(last, records)
+
+    def request(self, now: float) -> bytes | None:
+        """Return the replay to ask the sender for at the time `now` (seconds), None where there is nothing to ask."""
+        if self.known and self.last <= self.sequence:
+            return None
+        if self.asked_at is not None and now - self.asked_at < RETRY_SECONDS:
+            return None
+        self.asked_at = now
+        return encode(Replay(self.asset, self.sequence + 1))
+
+    @property
+    def behind(self) -> int:
+        """How many records the sender has that this end has not."""
+        return self.last - self.sequence
+
+
+class Index:
+    """Where in a log each record of an asset's stream begins: 8 bytes a record."""
+
+    __slots__ = ("asset", "positions")
+
+    def __init__(self, asset: str) -> None:
+        self.asset = asset
+        self.positions = array("Q")
+
+    @property
+    def last(self) -> int:
+        """The last sequence, 0 where there is none."""
+        return len(self.positions)
+
+    def add(self, position: int) -> None:
+        """Note where the next record of the stream begins."""
+        self.positions.append(position)
+
+    def replay(self, log: Log, sequence: int, limit: int = READ_BYTES) -> bytes:
+        """Return a stream message of the records from a sequence on, about `limit` bytes of the log at most."""
+        positions = self.positions
+        bodies: list[bytes] = []
+        if 1 <= sequence <= len(positions):
+            wanted = sequence - 1
+            for position, body in log.read_from(positions[wanted], limit):
+                if position == positions[wanted]:
+                    bodies.append(body)
+                    wanted += 1
+                    if wanted == len(positions):
+                        break
+        return stream_message(self.asset, self.last, bodies)
