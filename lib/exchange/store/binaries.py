@@ -52,6 +52,13 @@ def installed() -> list[Binaries]:
     return sorted(found.values(), key=lambda binaries: (not binaries.movable, -binaries.major))
 
 
+def find_psql() -> str:
+    """Return how to call psql: by its name where it is in the path, else the one beside a server."""
+    if shutil.which("psql"):
+        return "psql"
+    return next((str(folder / "psql") for folder, _ in _folders() if (folder / "psql").is_file()), "psql")
+
+
 def version_of(folder: Path, **account: Any) -> str | None:
     """Return the version of the `postgres` in a folder, or None where it can't be run.
 

@@ -4,7 +4,7 @@ Everything of it lies in one folder, `postgres` in the data folder:
 
     data/           PostgreSQL's own, renamed into place when it is complete
     run/            the socket, for nobody but the server's user (and root)
-    postgres.lock   held by the server and by each of its processes, until the last one is gone
+    lock            held by the server and by each of its processes, until the last one is gone
     binaries-.../   a copy of the binaries, where the server's user can't reach the installed ones
 
 PostgreSQL refuses to run as root. Started by root it runs as the owner of `data/`, else as `postgres` or `nobody`; the
@@ -138,7 +138,7 @@ def prepare(config: Config) -> Server:
     config.data.mkdir(parents=True, exist_ok=True)
     account = choose_account(home_folder(config) / "data") if os.geteuid() == 0 else None
     home = find_home(config, account)
-    lock = take_lock(home / "postgres.lock")
+    lock = take_lock(home / "lock")
     adopt(home / "data", account)
     chosen = choose_binaries(home, account)
     server = Server(chosen, home, prepare_sockets(config, home, account), account, lock)

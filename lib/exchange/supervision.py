@@ -1,0 +1,260 @@
+"""The exchange under supervisord: the files it reads, what it says of its programs, what it left when it was killed.
+
+The checkout's `supervisord.conf` is the one source. From it and the configuration the start writes, into the data
+folder, `supervisord.conf` with all paths filled in and `supervisor/<program>.conf` for the programs that depend on the
+configuration: `matching-<ASSET>` for each asset, and `postgres` unless a DSN is configured.
+"""
+
+import http.client
+import os
+import re
+import select
+import signal
+import socket
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exchange.config import PROJECT, Config
+from exchange.folders import LONGEST_SOCKET, private_folder
+
+ANSWER_SECONDS = 10.0
+PROCESSES = Path("/proc")
+
+# What supervisord's file format can't carry in a path: it would expand, unquote, split or cut it off there.
+UNFIT = re.compile(r"""[%"'\\*?\[\]\x00-\x1f\x7f]| [;#]|^ | $""")
+
+
+class SupervisionError(Exception):
+    """Something keeps supervisord from running the exchange; the text says what and what to do."""
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def settings_file(config: Config) -> Path:
+    """Return the file that `supervisorctl -c` takes."""
+    return config.data / "supervisord.conf"
+
+
+def log_file(config: Config, program: str) -> Path:
+    return config.data / "log" / f"{program}.log"
+
+
+def socket_file(config: Config) -> Path:
+    """Return supervisord's socket: in the data folder where its path is short enough, also with a process id after it.
+
+    supervisord binds the socket under such a name and renames it.
+    """
+    inside = config.data / "run" / "supervisor.sock"
+    if len(os.fsencode(inside)) + len(".4194304") <= LONGEST_SOCKET:
+        return inside
+    return config.run_folder / "supervisor.sock"
+
+
+def programs(config: Config) -> list[str]:
+    """Return the names of all programs that supervisord runs for this configuration."""
+    embedded = [] if config.database.dsn else ["postgres"]
+    return [*embedded, "logger", "notifier", *(f"matching-{asset.asset}" for asset in config.assets), "order_handler"]
+
+
+def write_files(config: Config) -> None:
+    """Write supervisord's files into the data folder, over those of an earlier start.
+
+    Raises SupervisionError where a path has characters that they can't carry.
+    """
+    python = Path(sys.executable)
+    for path in (PROJECT, config.folder, config.data, python):
+        unfit = UNFIT.search(str(path))
+        if unfit:
+            raise SupervisionError(
+                f"{path}: supervisord can't be told of a path with {unfit[0]!r} in it; move the checkout, or set "
+                "EXCHANGE_CONFIG and EXCHANGE_DATA to other folders"
+            )
+    folder = config.data / "supervisor"
+    folder.mkdir(exist_ok=True)
+    private_folder(socket_file(config).parent)
+    main, included = render((PROJECT / "supervisord.conf").read_text("utf-8"), config, python)
+    for old in folder.glob("*.conf"):
+        if old.stem not in included:
+            old.unlink()
+    for program, text in included.items():
+        _replace(folder / f"{program}.conf", text)
+    _replace(settings_file(config), main)
+
+
+def render(source: str, config: Config, python: Path) -> tuple[str, dict[str, str]]:
+    """Return the text of `supervisord.conf` with its paths filled in, and by program that of the files it includes."""
+    for placeholder, path in (
+        ("%(here)s/var/run/supervisor.sock", socket_file(config)),
+        ("%(here)s/var", config.data),
+        ("%(here)s/config", config.folder),
+        ("%(here)s/.venv/bin/python", python),
+        ("%(here)s", PROJECT),
+        ("files = var/supervisor", "files = supervisor"),  # relative, because a path with a space would be two
+    ):
+        source = source.replace(placeholder, str(path))
+    head, *sections = re.split(r"(?m)^(?=\[)", source)
+    main = [head.replace(head, f"; Written at the start from {PROJECT / 'supervisord.conf'}: change that one.\n\n")]
+    included: dict[str, str] = {}
+    for section in sections:
+        header, _, body = section.partition("\n")
+        if header == "[template:postgres]":
+            if not config.database.dsn:
+                included["postgres"] = f"[program:postgres]\n{body}"
+        elif header == "[template:matching]":
+            for asset in config.assets:
+                text = body.replace("{asset}", asset.asset)
+                included[f"matching-{asset.asset}"] = f"[program:matching-{asset.asset}]\n{text}"
+        elif header == "[supervisord]" and os.geteuid() == 0:
+            main.append(f"{header}\nuser = root\n{body}")
+        else:
+            main.append(section)
+    return "".join(main), included
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(text, "utf-8")
+    unfinished.replace(path)
+
+
+# -- what supervisord says ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Program:
+    """What supervisord says of a program: its state (RUNNING, BACKOFF, ...) and a few words more."""
+
+    name: str
+    state: str
+    description: str
+
+
+def read_programs(config: Config) -> dict[str, Program]:
+    """Return every program's state by name; nothing while supervisord does not answer."""
+    server = xmlrpc.client.ServerProxy("http://supervisor", transport=_UnixTransport(socket_file(config)))
+    try:
+        answer: Any = server.supervisor.getAllProcessInfo()
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        return {}
+    return {each["name"]: Program(each["name"], each["statename"], each["description"]) for each in answer}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("supervisor", timeout=ANSWER_SECONDS)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(ANSWER_SECONDS)
+        self.sock.connect(str(self.path))
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        return _UnixConnection(self.path)
+
+
+# -- inside supervisord ------------------------------------------------------------------------------------------------
+
+
+def make_interface(supervisord: Any, longest_wait: str, **defaults: str) -> Any:
+    """Return supervisord's own interface for supervisorctl, and bound the time until it retries a failing program.
+
+    supervisord calls it, because its file names it. By itself supervisord waits one second longer after each failure
+    within `startsecs`, ever longer, and gives up at `startretries`. After the third `kill -9` within seconds, or a
+    night without a disk, nobody wants to wait for that. `defaults` is what supervisord passes on of [DEFAULT].
+    """
+    from supervisor import events
+    from supervisor.rpcinterface import make_main_rpcinterface
+
+    longest = int(longest_wait)
+
+    def bound(event: Any) -> None:
+        process = event.process
+        process.backoff = min(process.backoff, longest)
+        process.delay = min(process.delay, time.time() + longest)
+
+    events.subscribe(events.ProcessStateBackoffEvent, bound)
+    return make_main_rpcinterface(supervisord)
+
+
+# -- what a killed supervisord left ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LeftBehind:
+    """A process that this data folder's supervisord started and did not live to stop."""
+
+    program: str
+    process: int
+
+
+def find_left_behind(config: Config) -> list[LeftBehind]:
+    """Return the processes that were started by a supervisord of this data folder. To be called while none runs.
+
+    They are known by the environment that supervisord gave them, its socket's path among it. Where the system shows no
+    process's environment (no /proc) the list is empty, and the daemons' own locks say who is in the way.
+    """
+    return [
+        LeftBehind(program, int(folder.name))
+        for folder in PROCESSES.glob("[0-9]*")
+        if (program := _program_of(folder, socket_file(config))) is not None and int(folder.name) != os.getpid()
+    ]
+
+
+def end_left_behind(found: list[LeftBehind], config: Config, seconds: float = 30.0) -> None:
+    """End these processes as supervisord would have, and wait until they are gone; kill those that take too long.
+
+    A process id is never signalled on trust: the process is opened, and then asked again what it is.
+    """
+    for stop in (True, False):
+        opened = dict(_open(found, config))
+        for file, each in opened.items():
+            soft = signal.SIGINT if each.program == "postgres" else signal.SIGTERM
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(file, soft if stop else signal.SIGKILL)
+        deadline = time.monotonic() + seconds
+        waiting = set(opened)
+        while waiting and time.monotonic() < deadline:
+            ended, _, _ = select.select(list(waiting), [], [], deadline - time.monotonic())
+            waiting.difference_update(ended)
+        for file in opened:
+            os.close(file)
+        if not waiting:
+            return
+
+
+def _open(found: list[LeftBehind], config: Config) -> Iterator[tuple[int, LeftBehind]]:
+    for each in found:
+        try:
+            file = os.pidfd_open(each.process)
+        except ProcessLookupError:
+            continue
+        if _program_of(PROCESSES / str(each.process), socket_file(config)) == each.program:
+            yield file, each
+        else:
+            os.close(file)
+
+
+def _program_of(folder: Path, supervisor_socket: Path) -> str | None:
+    """Return the program's name that a process got from the supervisord with that socket, or None."""
+    try:
+        variables = (folder / "environ").read_bytes().split(b"\0")
+    except OSError:  # gone, or another user's
+        return None
+    if b"SUPERVISOR_SERVER_URL=unix://" + os.fsencode(supervisor_socket) not in variables:
+        return None
+    prefix = b"SUPERVISOR_PROCESS_NAME="
+    return next((os.fsdecode(each.removeprefix(prefix)) for each in variables if each.startswith(prefix)), None)
