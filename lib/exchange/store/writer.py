@@ -9,6 +9,7 @@ back, each of them whole, `applied` with the rows; the event logs still have the
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 from psycopg import errors
@@ -45,7 +46,6 @@ COPY = {
     table: f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)".encode()
     for table, columns in COLUMNS.items()
 }
-TIME = "timestamptz 'epoch' + {} / 1000 * interval '1 microsecond'"
 ASSET_COLUMNS = (
     "asset",
     "price_scale",
@@ -60,25 +60,25 @@ ASSET_COLUMNS = (
 )
 DEFINE_ASSET = f"""
     INSERT INTO assets ({", ".join(ASSET_COLUMNS)}, sequence, defined_at, defined_at_ns)
-    VALUES ({", ".join(f"%({column})s" for column in ASSET_COLUMNS)}, %(sequence)s, {TIME.format("%(time)s")}, %(time)s)
+    VALUES ({", ".join(f"%({column})s" for column in ASSET_COLUMNS)}, %(sequence)s, %(time)s, %(time_ns)s)
     ON CONFLICT (asset) DO UPDATE
     SET {", ".join(f"{column} = excluded.{column}" for column in (*ASSET_COLUMNS[1:], "sequence", "defined_at"))},
         defined_at_ns = excluded.defined_at_ns
 """.encode()
-FIRST_APPLIED = f"""
-    INSERT INTO applied
-    SELECT asset, sequence, event_sequence, trade_id, {TIME.format("time")}, time
-    FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-        AS reached (asset, sequence, event_sequence, trade_id, time)
-""".encode()
-NEXT_APPLIED = f"""
+FIRST_APPLIED = b"""
+    INSERT INTO applied (asset, sequence, event_sequence, trade_id, time, time_ns)
+    SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::bigint[])
+"""
+NEXT_APPLIED = b"""
     UPDATE applied
     SET sequence = reached.sequence, event_sequence = reached.event_sequence, trade_id = reached.trade_id,
-        time = {TIME.format("reached.time")}, time_ns = reached.time
-    FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-        AS reached (asset, sequence, event_sequence, trade_id, time, before)
+        time = reached.time, time_ns = reached.time_ns
+    FROM unnest(
+        %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::bigint[], %s::bigint[]
+    ) AS reached (asset, sequence, event_sequence, trade_id, time, time_ns, before)
     WHERE applied.asset = reached.asset AND applied.sequence = reached.before
-""".encode()
+"""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DatabaseUnavailable(Exception):
@@ -214,14 +214,15 @@ def read_applied(connection: psycopg.Connection) -> dict[str, Applied]:
     return {asset: Applied(*place) for asset, *place in rows}
 
 
-def columns_of(reached: dict[str, Applied]) -> list[list[str] | list[int]]:
-    """Return the places' columns, as NEXT_APPLIED and FIRST_APPLIED take them."""
+def columns_of(reached: dict[str, Applied]) -> list[Sequence[object]]:
+    """Return the places column by column, as `applied` has them."""
     places = reached.values()
     return [
         list(reached),
         [place.sequence for place in places],
         [place.event_sequence for place in places],
         [place.trade_id for place in places],
+        [timestamp(place.time) for place in places],
         [place.time for place in places],
     ]
 
@@ -230,7 +231,12 @@ def define_asset(connection: psycopg.Connection, record: EventRecord) -> None:
     request = record.request
     assert type(request) is DefineAsset, "only a definition defines"
     definition = {column: getattr(request.definition, column) for column in ASSET_COLUMNS}
-    connection.execute(DEFINE_ASSET, definition | {"sequence": record.sequence, "time": record.time})
+    place = {"sequence": record.sequence, "time": timestamp(record.time), "time_ns": record.time}
+    connection.execute(DEFINE_ASSET, definition | place)
+
+
+def timestamp(nanoseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
 def lock_holder(connection: psycopg.Connection) -> str:
