@@ -81,15 +81,24 @@ def version_of(folder: Path, **account: Any) -> str | None:
 
 
 def copy(binaries: Binaries, to: Path) -> Binaries:
-    """Copy movable binaries with what they need, or find the copy made before; an interrupted copy is made again."""
-    if not (to / "bin").is_dir():
+    """Copy movable binaries with what they need, or find the copy made before; an interrupted copy is made again.
+
+    The wheel's layout is kept, because the binaries look for their libraries by relative paths.
+    """
+    root = binaries.folder.parent
+    wheel = root.parent
+    if not to.is_dir():
         unfinished = to.with_name(f"{to.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        source = binaries.folder.parent
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
         for name in ("bin", "lib", "share"):
-            shutil.copytree(source / name, unfinished / name, ignore=shutil.ignore_patterns("*.a", "pkgconfig"))
+            copied = unfinished / wheel.name / root.name / name
+            shutil.copytree(root / name, copied, ignore=shutil.ignore_patterns("*.a", "pkgconfig"))
+        libraries = wheel.with_name(f"{wheel.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, unfinished / libraries.name)
         unfinished.rename(to)
-    return Binaries(to / "bin", binaries.version, movable=True)
+    return Binaries(to / wheel.name / root.name / "bin", binaries.version, movable=True)
 
 
 def _folders() -> Iterator[tuple[Path, bool]]:

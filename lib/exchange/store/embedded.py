@@ -127,7 +127,7 @@ def run(config: Config) -> NoReturn:
     except (AlreadyRunning, FolderError) as error:
         raise EmbeddedError(str(error)) from None
     except OSError as error:
-        raise EmbeddedError(f"{error.filename or home_folder(config)}: {error.strerror}") from None
+        raise EmbeddedError(f"the embedded PostgreSQL in {home_folder(config)} can't be started: {error}") from None
 
 
 def prepare(config: Config) -> Server:
@@ -135,6 +135,7 @@ def prepare(config: Config) -> Server:
 
     What an interrupted start left is cleared away. Raises EmbeddedError, AlreadyRunning, FolderError and OSError.
     """
+    os.umask(0o022)  # a stricter one would keep the server's user out of the folders on the way
     config.data.mkdir(parents=True, exist_ok=True)
     account = choose_account(home_folder(config) / "data") if os.geteuid() == 0 else None
     home = find_home(config, account)
@@ -219,8 +220,6 @@ def find_home(config: Config, account: Account | None) -> Path:
     if home.is_symlink() and not home.exists():
         print(f"{home}: what it led to ({home.readlink()}) is gone; making a new database", file=sys.stderr)
         home.unlink()
-    if home.exists() and not (home / "data").exists() and account and not can_reach(home, account):
-        shutil.rmtree(home)  # nothing in it yet: look for a better place
     if home.exists():
         return _check_home(config, account)
     if account is None or can_reach(config.data, account):
