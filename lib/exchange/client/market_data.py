@@ -2,7 +2,7 @@
 
 PUB and SUB lose messages when a process dies, a connection breaks or a queue is full. But every topic numbers its
 messages, so here a repeated one is dropped, a missing one is noticed by the next, by the `heartbeat/`, or, where
-neither comes (private topics have no heartbeat), by asking for `sequences` after a second of silence; and whatever
+neither comes (private topics have no heartbeat), by asking for `sequences` after a moment of silence; and whatever
 is missing is fetched with `retransmit` before anything later of its topic is handed out.
 """
 
@@ -10,22 +10,23 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import zmq
 
+from exchange.client.background_query import BackgroundQuery
 from exchange.client.connection import default_context
 from exchange.client.errors import LostMessages, ProtocolError, Rejected, Unreachable
-from exchange.client.queries import Message, Queries
-from exchange.core.messages import Heartbeat
+from exchange.client.orders import TRY_AGAIN
+from exchange.client.queries import Message, Queries, Retransmitted, convert
+from exchange.core.messages import Heartbeat, Query, Reject, RetransmitQuery, SequencesQuery
 
 HEARTBEAT = "heartbeat/"
-QUIET_S = 1.0  # without a message, after which the last sequences are asked for
+QUIET_S = 1.5  # without a message, after which the last sequences are asked for
 RECEIVE_QUEUE = 100_000  # messages; beyond it they are dropped, and fetched again
-FIRST_QUERY_S = 1.0
-LONGEST_QUERY_S = 8.0
-RETRY_S = 0.1
+QUIET_MS = 250  # the longest wait at a time
+RETRY_MS = 50
 
 decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
@@ -70,9 +71,10 @@ class Feed:
         self.gaps: set[str] = set()
         self.ready: deque[Delivery] = deque()
         self.recovered = 0
-        self.patience = FIRST_QUERY_S
+        self.questions: deque[SequencesQuery] = deque()
         self.retry_at = 0.0
         self.heard_at = time.monotonic()
+        self.query = BackgroundQuery(queries.endpoint, context)
         self.socket = (context or default_context()).socket(zmq.SUB)
         self.socket.linger = 0
         self.socket.rcvhwm = RECEIVE_QUEUE
@@ -82,7 +84,7 @@ class Feed:
         if self.public:
             self.socket.subscribe(HEARTBEAT)
         try:
-            self.last = self._sequences(queries.timeout)
+            self.last = self._sequences()
         except BaseException:
             self.close()
             raise
@@ -102,7 +104,7 @@ class Feed:
             self._recover()
             if self.ready or left <= 0:
                 break
-            self.socket.poll(int(min(left, RETRY_S if self.gaps else QUIET_S) * 1000) + 1)
+            self._wait(min(int(left * 1000) + 1, RETRY_MS if self.gaps or self.questions else QUIET_MS))
         return self.ready.popleft() if self.ready else None
 
     def receive_available(self, limit: int = 10_000) -> list[Delivery]:
@@ -125,13 +127,19 @@ class Feed:
         """
         deadline = time.monotonic() + timeout
         self._take(RECEIVE_QUEUE)
-        self._notice(self._sequences(timeout))
-        while self.gaps:
+        self._ask_sequences()
+        while self.questions or self.gaps or not self.query.idle:
             self._recover()
-            if self.gaps:
-                if time.monotonic() > deadline:
-                    raise Unreachable(self.queries.endpoint, timeout)
-                time.sleep(RETRY_S / 10)
+            if time.monotonic() > deadline:
+                raise Unreachable(self.queries.endpoint, timeout)
+            self.query.socket.poll(RETRY_MS)
+
+    def _wait(self, milliseconds: int) -> None:
+        """Wait for a message, or for the reply to a query that is under way."""
+        poller = zmq.Poller()
+        poller.register(self.socket, zmq.POLLIN)
+        poller.register(self.query.socket, zmq.POLLIN)
+        poller.poll(milliseconds)
 
     # -- sequences -----------------------------------------------------------------------------------------------------
 
@@ -172,52 +180,69 @@ class Feed:
                 self.gaps.add(topic)
 
     def _recover(self) -> None:
-        """Fetch what is missing. Where that fails, it is tried again a moment later."""
+        """Take the reply to what was asked for, and ask for what is missing; never waits."""
+        answered = self.query.reply()
+        if answered is not None:
+            self._answered(*answered)
+        for topic in [topic for topic in self.gaps if self.last.get(topic, 0) >= self.known[topic]]:
+            self.gaps.discard(topic)  # it was late, not lost
         now = time.monotonic()
-        if now < self.retry_at:
-            return
-        try:
-            if not self.gaps and now - self.heard_at > QUIET_S:
-                self.heard_at = now
-                self._notice(self._sequences(self.patience))
-            for topic in sorted(self.gaps):
-                self._fetch(topic)
-                if self.last.get(topic, 0) >= self.known[topic]:
-                    self.gaps.discard(topic)
-            self.patience = FIRST_QUERY_S
-        except Unreachable:
-            self.patience = min(self.patience * 2, LONGEST_QUERY_S)
-            self.retry_at = time.monotonic() + RETRY_S
-        if self.gaps:
-            self.retry_at = time.monotonic() + RETRY_S
+        if not self.gaps and now - self.heard_at > QUIET_S:
+            self.heard_at = now
+            self._ask_sequences()
+        if self.query.idle and now >= self.retry_at:
+            if self.gaps:
+                topic = min(self.gaps)
+                first = self.last.get(topic, 0) + 1
+                self.query.start(RetransmitQuery(topic=topic, from_=first, to=self.known[topic]))
+            elif self.questions:
+                self.query.start(self.questions.popleft())
 
-    def _fetch(self, topic: str) -> None:
-        first = self.last.get(topic, 0) + 1
-        while first <= self.known[topic]:
-            try:
-                answer = self.queries.retransmit(topic, first, self.known[topic], self.patience)
-            except Rejected as rejected:
-                if rejected.reason == "too_old" and isinstance(rejected.reject.earliest, int):
-                    self.last[topic] = rejected.reject.earliest - 1
-                    raise LostMessages(topic, first, rejected.reject.earliest) from rejected
-                if rejected.reason == "busy":
-                    return
-                raise
-            before = self.last.get(topic, 0)
-            for message in answer.messages:
-                self._sort_in(topic, message)
-            self.recovered += self.last.get(topic, 0) - before
-            first = self.last.get(topic, 0) + 1
-            if first == before + 1:
-                return  # the exchange is not as far yet
+    def _ask_sequences(self) -> None:
+        """Ask for the last sequences, so that a lost tail is noticed."""
+        self.questions.clear()
+        if self.public:
+            self.questions.append(SequencesQuery())
+        self.questions.extend(SequencesQuery(account=account) for account in self.accounts)
 
-    def _sequences(self, timeout: float) -> dict[str, int]:
-        found = self.queries.sequences(timeout=timeout) if self.public else {}
+    def _answered(self, query: Query, reply: dict[str, Any]) -> None:
+        if reply.get("type") == "reject":
+            self._refused(query, convert(reply, Reject))
+        elif isinstance(query, SequencesQuery):
+            self._notice(convert(reply.get("sequences"), dict[str, int]))
+        else:
+            self._fetched(convert(reply, Retransmitted))
+
+    def _fetched(self, answer: Retransmitted) -> None:
+        topic = answer.topic
+        before = self.last.get(topic, 0)
+        for message in answer.messages:
+            self._sort_in(topic, message)
+        last = self.last.get(topic, 0)
+        self.recovered += last - before
+        if last >= self.known[topic]:
+            self.gaps.discard(topic)
+        elif last == before:  # the exchange is not as far yet
+            self.retry_at = time.monotonic() + RETRY_MS / 1000
+
+    def _refused(self, query: Query, reject: Reject) -> None:
+        if isinstance(query, RetransmitQuery) and reject.reason == "too_old" and isinstance(reject.earliest, int):
+            self.last[query.topic] = reject.earliest - 1
+            raise LostMessages(query.topic, query.from_, reject.earliest)
+        if reject.reason not in TRY_AGAIN:
+            raise Rejected(reject)
+        self.retry_at = time.monotonic() + RETRY_MS / 1000
+        if isinstance(query, SequencesQuery):
+            self.questions.append(query)
+
+    def _sequences(self) -> dict[str, int]:
+        found = self.queries.sequences() if self.public else {}
         for account in self.accounts:
-            found.update(self.queries.sequences(account, timeout))
+            found.update(self.queries.sequences(account))
         return {topic: sequence for topic, sequence in found.items() if topic.startswith(self.topics)}
 
     def close(self) -> None:
+        self.query.close()
         self.socket.close(0)
 
     def __enter__(self) -> Self:

@@ -112,14 +112,14 @@ class Queries:
             if reply.get("type") != "reject":
                 reply.pop("request_id", None)
                 return reply
-            reject = _convert(reply, Reject)
+            reject = convert(reply, Reject)
             if reject.reason not in TRY_AGAIN or time.monotonic() + pause >= deadline:
                 raise Rejected(reject)
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
     def assets(self) -> list[ListedAsset]:
-        return _convert(self.ask(AssetsQuery())["assets"], list[ListedAsset])
+        return convert(self.ask(AssetsQuery())["assets"], list[ListedAsset])
 
     def asset(self, name: str) -> ListedAsset:
         """Return one asset's definition. Raises Rejected (`unknown_asset`) where there is none of that name."""
@@ -133,21 +133,21 @@ class Queries:
     def book_snapshot(self, asset: str, depth: int | None = None) -> BookSnapshot:
         """Return a book's `depth` best levels of each side, or all."""
         query = BookSnapshotQuery(asset=asset, depth=depth if depth is not None else UNSET)
-        return _convert(self.ask(query), BookSnapshot)
+        return convert(self.ask(query), BookSnapshot)
 
     def order_snapshot(self, asset: str) -> OrderSnapshot:
-        return _convert(self.ask(OrderSnapshotQuery(asset=asset)), OrderSnapshot)
+        return convert(self.ask(OrderSnapshotQuery(asset=asset)), OrderSnapshot)
 
     def retransmit(self, topic: str, first: int, last: int, timeout: float | None = None) -> Retransmitted:
         """Return the topic's messages `first` to `last`, both included; at most 1,000 come at a time.
 
         Raises Rejected with reason `too_old` where `first` is past retention; its `reject.earliest` is what is left.
         """
-        return _convert(self.ask(RetransmitQuery(topic=topic, from_=first, to=last), timeout), Retransmitted)
+        return convert(self.ask(RetransmitQuery(topic=topic, from_=first, to=last), timeout), Retransmitted)
 
     def trades(self, asset: str, limit: int = 100) -> list[Trade]:
         """Return the last trades, newest first."""
-        return _convert(self.ask(TradesQuery(asset=asset, limit=limit))["trades"], list[Trade])
+        return convert(self.ask(TradesQuery(asset=asset, limit=limit))["trades"], list[Trade])
 
     def order_status(
         self, account: str, asset: str, order_id: int | None = None, client_order_id: str | None = None
@@ -164,11 +164,11 @@ class Queries:
     def sequences(self, account: str | None = None, timeout: float | None = None) -> dict[str, int]:
         """Return topic to last sequence: the account's private topics, or, without one, the public topics."""
         chosen: str | UnsetType = account if account is not None else UNSET
-        return _convert(self.ask(SequencesQuery(account=chosen), timeout)["sequences"], dict[str, int])
+        return convert(self.ask(SequencesQuery(account=chosen), timeout)["sequences"], dict[str, int])
 
     def open_orders(self, account: str, asset: str | None = None) -> OpenOrders:
         query = OpenOrdersQuery(account=account, asset=asset if asset is not None else UNSET)
-        return _convert(self.ask(query), OpenOrders)
+        return convert(self.ask(query), OpenOrders)
 
     def close(self) -> None:
         self.connection.close()
@@ -184,10 +184,11 @@ class Queries:
 
 def order_report(reply: dict[str, Any]) -> ExecutionReport:
     """Return the execution report that an `order_status` reply holds."""
-    return _convert(reply["report"], ExecutionReport)
+    return convert(reply["report"], ExecutionReport)
 
 
-def _convert(value: Any, kind: type[Value]) -> Value:
+def convert(value: Any, kind: type[Value]) -> Value:
+    """Return a decoded reply as the type that it should have. Raises ProtocolError where it has not."""
     try:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, KeyError) as error:

@@ -52,7 +52,11 @@ class ReplayCheck:
 
     def report(self, report: ExecutionReport, late: set[str]) -> None:
         """Note a private message; `late` are orders of which the flow itself says that a cancel comes too late."""
-        kind, account, client_order_id = report.exec_type, report.account, str(report.client_order_id)
+        kind, account = report.exec_type, report.account
+        if isinstance(report.client_order_id, str):
+            client_order_id = report.client_order_id
+        else:  # left out where the order is not live any more
+            client_order_id = self.acknowledged.get(report.order_id, "")
         if not client_order_id.startswith(self.prefix):
             return
         if kind == "trade":
