@@ -81,16 +81,18 @@ def version_of(folder: Path, **account: Any) -> str | None:
 
 
 def copy(binaries: Binaries, to: Path) -> Binaries:
-    """Copy movable binaries with what they need, or find the copy made before; an interrupted copy is made again.
+    """Copy movable binaries with what they need, or find the copy made before; one that does not run is made again.
 
     The wheel's layout is kept, because the binaries look for their libraries by relative paths.
     """
     root = binaries.folder.parent
     wheel = root.parent
-    if not to.is_dir():
+    copies = to / wheel.name / root.name / "bin"
+    if not (copies / "initdb").is_file() or version_of(copies) != binaries.version:
         unfinished = to.with_name(f"{to.name}.unfinished")
-        if unfinished.exists():
-            shutil.rmtree(unfinished)
+        for old in (unfinished, to):
+            if old.exists():
+                shutil.rmtree(old)
         for name in ("bin", "lib", "share"):
             copied = unfinished / wheel.name / root.name / name
             shutil.copytree(root / name, copied, ignore=shutil.ignore_patterns("*.a", "pkgconfig"))
@@ -98,7 +100,7 @@ def copy(binaries: Binaries, to: Path) -> Binaries:
         if libraries.is_dir():
             shutil.copytree(libraries, unfinished / libraries.name)
         unfinished.rename(to)
-    return Binaries(to / wheel.name / root.name / "bin", binaries.version, movable=True)
+    return Binaries(copies, binaries.version, movable=True)
 
 
 def _folders() -> Iterator[tuple[Path, bool]]:
