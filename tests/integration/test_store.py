@@ -1,6 +1,7 @@
 """Event records of the real core, stored in a real PostgreSQL."""
 
 import random
+import re
 import signal
 import string
 import threading
@@ -52,7 +53,7 @@ from exchange.store.writer import (
     WriterRunning,
 )
 from tests.database import accepts, database, postgres
-from tests.support import Daemon, wait_until, write_config
+from tests.support import PROJECT, Daemon, wait_until, write_config
 
 START = 1_700_000_000_123_456_789
 TABLES = ("assets", "orders", "trades", "order_events", "applied")
@@ -575,6 +576,43 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for child in plan.get("Plans", []):
         yield from nodes(child)
+
+
+# -- the documentation's examples --------------------------------------------------------------------------------------
+
+
+def test_the_documented_queries_answer_what_they_say(writer: Writer, reader: Connection) -> None:
+    now = time.time_ns() - 10**9
+    market = Market(Asset(asset="BTC-USD", price_scale=2, quantity_scale=3))
+    first = market.enter("alice", BUY, 10_000, 10_000, asset="BTC-USD")
+    market.enter("bob", SELL, 4_000, 10_000, asset="BTC-USD")
+    market.enter("bob", SELL, 1_500, 10_050, asset="BTC-USD")
+    market.apply("alice", AmendOrder(first, 9_000, 10_050), "BTC-USD")
+    market.apply("alice", CancelOrder(first), "BTC-USD")
+    market.enter("alice", SELL, 1_000, 20_000, asset="BTC-USD")
+    writer.write([msgspec.structs.replace(record, time=now + record.sequence) for record in market.records])
+    text = (PROJECT / "docs" / "database.md").read_text()
+    last_trades, positions, volume, live, life, applied = (
+        rows(reader, query) for query in re.findall(r"```sql\n(.*?);\n```", text, re.DOTALL)
+    )
+
+    assert [(trade, side, str(price), str(quantity)) for trade, _, side, price, quantity in last_trades] == [
+        (2, "buy", "100.50", "1.500"),
+        (1, "sell", "100.00", "4.000"),
+    ]
+    assert positions == [("BTC-USD", Decimal("5.5"), Decimal("-550.75"))]
+    assert [(asset, *figures) for asset, _, *figures in volume] == [
+        ("BTC-USD", 2, Decimal("5.5"), Decimal("550.75"), Decimal(100), Decimal("100.5"))
+    ]
+    assert live == [("BTC-USD", 4, "c4", "sell", "new", 0, 1_000)]
+    assert [steps for _, *steps in life] == [
+        ["new", None, 10_000, 10_000, None],
+        ["trade", "maker", 10_000, 4_000, 2],
+        ["replaced", None, 10_050, 9_000, None],
+        ["trade", "taker", 10_050, 1_500, 3],
+        ["canceled", "user_request", 10_050, 9_000, None],
+    ]
+    assert [place[:4] for place in applied] == [("BTC-USD", 7, 13, 2)]
 
 
 # -- exactly once ------------------------------------------------------------------------------------------------------

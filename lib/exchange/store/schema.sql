@@ -6,9 +6,9 @@
 -- The write path pays for every index and constraint, at tens of thousands of rows a second. Hence:
 --   * no foreign keys: what they would guard holds by construction, and each costs a look-up per row;
 --   * checks only where a wrong value would be read as a right one;
---   * besides the keys, one narrow index wherever `order_states` looks an order up. Order ids are unique over all assets,
---     so eight bytes do. They serve every query by order; queries by account read the table, and who has many of them
---     adds an index (docs/database.md);
+--   * besides the keys, one narrow index wherever `order_states` looks an order up. Order ids are unique over all
+--     assets, so eight bytes do. They serve every query by order; queries by account read the table, and who has many
+--     of them adds an index (docs/database.md);
 --   * times are indexed by block range: next to nothing to keep, and rows come nearly in the order of time.
 
 CREATE TABLE schema_version (
@@ -100,9 +100,9 @@ CREATE TABLE applied (
     time_ns        bigint      NOT NULL
 ) WITH (fillfactor = 50); -- a row is rewritten with every transaction: within its page, if that has room
 
--- Look-ups per order rather than one aggregate over all, so that few orders cost little however they are chosen, and all
--- of them cost in proportion. They compare order ids alone, which are unique over all assets: with the asset beside it,
--- a planner that has no statistics yet may choose the table's key and read the whole asset for each order.
+-- Look-ups per order rather than one aggregate over all, so that few orders cost little however they are chosen, and
+-- all of them cost in proportion. They compare order ids alone, which are unique over all assets: with the asset beside
+-- it, a planner that has no statistics yet may choose the table's key and read the whole asset for each order.
 CREATE VIEW order_states AS
 SELECT
     received.asset,
@@ -176,7 +176,7 @@ SELECT
 FROM orders
 LEFT JOIN assets USING (asset);
 
--- -- what it all means -------------------------------------------------------------------------------------------------
+-- -- what it all means -----------------------------------------------------------------------------------------------
 
 COMMENT ON TABLE schema_version IS 'One row: the version of this schema. A program refuses a newer one than it knows.';
 COMMENT ON COLUMN schema_version.version IS 'Counts from 1.';
@@ -221,7 +221,8 @@ COMMENT ON COLUMN orders.expire_time_ns IS 'The same in nanoseconds since the Un
 COMMENT ON COLUMN orders.received_at IS 'When the order handler took it, cut to microseconds.';
 COMMENT ON COLUMN orders.received_at_ns IS 'The same in nanoseconds since the Unix epoch.';
 
-COMMENT ON TABLE trades IS 'Every trade, at the maker''s price. Prices and quantities are integers in the asset''s scales.';
+COMMENT ON TABLE trades IS 'Every trade, at the maker''s price. '
+    'Prices and quantities are integers in the asset''s scales.';
 COMMENT ON COLUMN trades.asset IS 'The asset; assets has its scales.';
 COMMENT ON COLUMN trades.trade_id IS '1, 2, 3, ... per asset, without a gap.';
 COMMENT ON COLUMN trades.price IS 'The maker''s price.';
@@ -243,8 +244,8 @@ COMMENT ON COLUMN order_events.exec_type IS 'canceled, replaced, rejected, cance
     'and of features to come expired, triggered, restated.';
 COMMENT ON COLUMN order_events.reason IS 'Why, as on the private feed; NULL where there is nothing to say.';
 COMMENT ON COLUMN order_events.price IS 'The order''s price; NULL where it has none, or the event does not tell.';
-COMMENT ON COLUMN order_events.quantity IS 'The order''s total quantity, fills included; NULL where the event does not tell.';
-COMMENT ON COLUMN order_events.leaves_quantity IS 'What is open: 0 once the order ended; NULL where the event does not tell.';
+COMMENT ON COLUMN order_events.quantity IS 'The order''s total, fills included; NULL where the event does not tell.';
+COMMENT ON COLUMN order_events.leaves_quantity IS 'What is open, 0 at its end; NULL where the event does not tell.';
 COMMENT ON COLUMN order_events.occurred_at IS 'The time of the request that caused it, cut to microseconds.';
 COMMENT ON COLUMN order_events.occurred_at_ns IS 'The same in nanoseconds since the Unix epoch.';
 
@@ -259,7 +260,8 @@ COMMENT ON COLUMN applied.time_ns IS 'The same in nanoseconds since the Unix epo
 COMMENT ON VIEW order_states IS 'Each order as it stands. Costs three look-ups an order.';
 COMMENT ON COLUMN order_states.asset IS 'The asset.';
 COMMENT ON COLUMN order_states.order_id IS 'The order.';
-COMMENT ON COLUMN order_states.status IS 'new, pending_trigger, partially_filled, filled, canceled, rejected or expired.';
+COMMENT ON COLUMN order_states.status IS 'new, pending_trigger, partially_filled, filled, canceled, '
+    'rejected or expired.';
 COMMENT ON COLUMN order_states.cumulative_quantity IS 'What has traded, as maker and as taker.';
 COMMENT ON COLUMN order_states.leaves_quantity IS 'What is still open; 0 once the order ended.';
 COMMENT ON VIEW trades_decimal IS 'trades with prices and quantities in real units, exactly.';
