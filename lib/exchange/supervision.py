@@ -25,6 +25,8 @@ from exchange.folders import LONGEST_SOCKET, private_folder
 
 ANSWER_SECONDS = 10.0
 PROCESSES = Path("/proc")
+UNANSWERED = (OSError, http.client.HTTPException, xmlrpc.client.Error)
+STOPPED = ("STOPPED", "EXITED", "FATAL")
 
 # What supervisord's file format can't carry in a path: it would expand, unquote, split or cut it off there.
 UNFIT = re.compile(r"""[%"'\\*?\[\]\x00-\x1f\x7f]| [;#]|^ | $""")
@@ -59,8 +61,13 @@ def socket_file(config: Config) -> Path:
 
 def programs(config: Config) -> list[str]:
     """Return the names of all programs that supervisord runs for this configuration."""
-    embedded = [] if config.database.dsn else ["postgres"]
-    return [*embedded, "logger", "notifier", *(f"matching-{asset.asset}" for asset in config.assets), "order_handler"]
+    return [name for stage in stages(config) for name in stage]
+
+
+def stages(config: Config) -> list[list[str]]:
+    """Return the programs in the order of stopping: those of a stage together, when all of the one before are gone."""
+    matching = [f"matching-{asset.asset}" for asset in config.assets]
+    return [["order_handler"], matching, ["logger", "notifier"], [] if config.database.dsn else ["postgres"]]
 
 
 def write_files(config: Config) -> None:
@@ -138,12 +145,21 @@ class Program:
 
 def read_programs(config: Config) -> dict[str, Program]:
     """Return every program's state by name; nothing while supervisord does not answer."""
-    server = xmlrpc.client.ServerProxy("http://supervisor", transport=_UnixTransport(socket_file(config)))
     try:
-        answer: Any = server.supervisor.getAllProcessInfo()
-    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        answer: Any = _supervisord(config).getAllProcessInfo()
+    except UNANSWERED:
         return {}
     return {each["name"]: Program(each["name"], each["statename"], each["description"]) for each in answer}
+
+
+def ask_to_stop(config: Config, program: str) -> None:
+    """Have supervisord stop a program, without waiting for its end."""
+    with suppress(*UNANSWERED):  # it is not running, or supervisord is not
+        _supervisord(config).stopProcess(program, False)
+
+
+def _supervisord(config: Config) -> Any:
+    return xmlrpc.client.ServerProxy("http://supervisor", transport=_UnixTransport(socket_file(config))).supervisor
 
 
 class _UnixConnection(http.client.HTTPConnection):
