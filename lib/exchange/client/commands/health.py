@@ -1,0 +1,69 @@
+"""How the exchange is."""
+
+import click
+
+from exchange.client.commands.common import UNREACHABLE, console, json_option, load_config, print_json, table
+from exchange.client.health import DaemonHealth, EndpointHealth, check_health
+
+
+@click.command(name="status")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1, max=60),
+    default=2.0,
+    show_default=True,
+    help="Seconds to wait for each endpoint.",
+)
+@json_option
+def status_command(timeout: float, as_json: bool) -> None:
+    """Show every daemon, what it has done and what it has yet to do, and whether the endpoints answer.
+
+    Ends with status 3 where order entry can't be reached.
+    """
+    health = check_health(load_config(), timeout)
+    if as_json:
+        print_json(health)
+    else:
+        shown = table("daemon", ">pid", "state", ">processed", ">behind", ">up", "page")
+        for daemon in health.daemons:
+            shown.add_row(*row(daemon))
+        console().print(shown)
+        click.echo()
+        for name, endpoint in (("order entry", health.order_entry), ("query", health.query)):
+            click.echo(describe(name, endpoint))
+    if not health.order_entry.reachable:
+        click.get_current_context().exit(UNREACHABLE)
+
+
+def row(daemon: DaemonHealth) -> list[str]:
+    """Return a daemon's cells."""
+    if daemon.age_ms is None or daemon.uptime_ms is None:
+        return [daemon.daemon, "-", daemon.state, "-", "-", "-", "-"]
+    age = f"{daemon.age_ms / 1000:.1f} s old"
+    return [
+        daemon.daemon,
+        str(daemon.pid),
+        daemon.state,
+        str(sum(daemon.processed.values())),
+        str(sum(daemon.behind.values())),
+        duration(daemon.uptime_ms // 1000) if daemon.alive else "-",
+        f"STALE, {age}" if daemon.stale else age,
+    ]
+
+
+def duration(seconds: int) -> str:
+    """Return a duration in its largest two units."""
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    if seconds < 86400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
+
+
+def describe(name: str, endpoint: EndpointHealth) -> str:
+    """Return whether an endpoint answers, in words."""
+    if endpoint.round_trip_ms is not None:
+        return f"{name}: {endpoint.endpoint} answers in {endpoint.round_trip_ms:.2f} ms"
+    return f"{name}: {endpoint.text}"

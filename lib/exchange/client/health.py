@@ -1,0 +1,114 @@
+"""How the exchange is: its daemons' status pages, and whether its endpoints answer."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from exchange.client.errors import Rejected, Unreachable
+from exchange.client.orders import OrderEntry
+from exchange.client.queries import Queries
+from exchange.config import Config
+from exchange.status import STALE_NS, Status, read_pages
+
+
+class DaemonHealth(Struct, frozen=True):
+    """A daemon by its page. `age_ms` is how old the page is; `behind` what each asset has yet to do."""
+
+    daemon: str
+    alive: bool
+    stale: bool
+    state: str
+    pid: int | None = None
+    uptime_ms: int | None = None
+    age_ms: int | None = None
+    processed: dict[str, int] = {}
+    behind: dict[str, int] = {}
+    details: dict[str, Any] = {}
+
+
+class EndpointHealth(Struct, frozen=True):
+    """An endpoint and the round trip of one request to it."""
+
+    endpoint: str
+    reachable: bool
+    round_trip_ms: float | None = None
+    text: str = ""
+
+
+class Health(Struct, frozen=True):
+    daemons: list[DaemonHealth]
+    order_entry: EndpointHealth
+    query: EndpointHealth
+
+
+def check_health(config: Config, timeout: float) -> Health:
+    """Read the pages in the data folder and ask both endpoints, each for at most `timeout` seconds."""
+    pages = {page["daemon"]: page for page in read_pages(config.status_folder)}
+    names = ["order_handler", *(f"matching-{asset.asset}" for asset in config.assets), "logger", "notifier"]
+    names += sorted(set(pages) - set(names))
+    return Health(
+        [_daemon(name, pages.get(name)) for name in names],
+        _order_entry(config.endpoints.order_entry, timeout),
+        _query(config.endpoints.query, timeout),
+    )
+
+
+def _daemon(name: str, page: Status | None) -> DaemonHealth:
+    if page is None:
+        return DaemonHealth(name, alive=False, stale=False, state="never started with this data folder")
+    now = time.time_ns()
+    alive = is_alive(page["pid"])
+    stale = now - page["time"] > STALE_NS
+    state = page["state"]
+    if not alive:
+        state = f"dead; was: {state}"
+    elif stale:
+        state = f"frozen; was: {state}"
+    return DaemonHealth(
+        name,
+        alive=alive,
+        stale=stale,
+        state=state,
+        pid=page["pid"],
+        uptime_ms=(now - page["started"]) // 1_000_000,
+        age_ms=(now - page["time"]) // 1_000_000,
+        processed=page["processed"],
+        behind=page["behind"],
+        details=page["details"],
+    )
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether there is such a process, and it has not ended already (a zombie has)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state != "Z"
+
+
+def _order_entry(endpoint: str, timeout: float) -> EndpointHealth:
+    with OrderEntry(endpoint, timeout=timeout) as orders:
+        try:
+            return EndpointHealth(endpoint, True, orders.ping() * 1000)
+        except (Unreachable, Rejected) as error:
+            return EndpointHealth(endpoint, isinstance(error, Rejected), text=str(error))
+
+
+def _query(endpoint: str, timeout: float) -> EndpointHealth:
+    started = time.monotonic()
+    with Queries(endpoint, timeout=timeout) as queries:
+        try:
+            queries.assets()
+        except (Unreachable, Rejected) as error:
+            return EndpointHealth(endpoint, isinstance(error, Rejected), text=str(error))
+        return EndpointHealth(endpoint, True, (time.monotonic() - started) * 1000)
