@@ -855,6 +855,20 @@ def test_a_writer_waits_a_moment_for_one_that_is_just_going(writer: Writer, dsn:
     going.join(10)
 
 
+def test_the_dsn_s_own_settings_are_kept(dsn: str, reader: Connection) -> None:
+    with closing(Writer(f"{dsn} application_name=nightly", lock_seconds=0)) as writer:
+        writer.open()
+        query = "SELECT application_name FROM pg_stat_activity WHERE pid = %s"
+        assert rows(reader, query, writer.backend) == [("nightly",)]
+        with pytest.raises(WriterRunning):
+            Writer(dsn, lock_seconds=0).open()
+
+
+def test_a_dsn_that_is_none_is_a_mistake_not_an_absence() -> None:
+    with pytest.raises(psycopg.ProgrammingError):
+        Writer("not a dsn").open()
+
+
 def test_two_databases_of_a_server_have_a_writer_each(writer: Writer, server: str) -> None:
     with database(server) as other, closing(Writer(other, lock_seconds=0.1)) as second:
         second.open()

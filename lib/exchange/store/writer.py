@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exchange.core.events import EventRecord
 from exchange.core.requests import DefineAsset
@@ -25,10 +26,10 @@ __all__ = ["Applied", "DatabaseUnavailable", "NotContiguous", "SchemaError", "Wr
 LOCK = 0x65786368616E6765  # "exchange": a number that other users of advisory locks will not hit upon
 LOCK_SECONDS = 5.0  # a writer killed a moment ago leaves its backend behind until that notices
 
-# A vanished peer is noticed on either side: here, so that `write` ends; by the server, so that it releases the lock.
-CONNECTION: dict[str, str | int] = {
+# Where the DSN says nothing else. A vanished peer is noticed on either side: here, so that `write` ends; by the server,
+# so that it releases the lock.
+CONNECTION: dict[str, str | int | None] = {
     "application_name": "exchange logger",
-    "client_encoding": "UTF8",
     "connect_timeout": 10,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
@@ -110,8 +111,8 @@ class Writer:
         """
         self.close()
         with self._errors():
-            # One statement, one round trip: transactions are begun where they are needed.
-            self._connection = connection = psycopg.connect(self.dsn, autocommit=True, **CONNECTION)  # type: ignore[arg-type]
+            parameters = CONNECTION | conninfo_to_dict(self.dsn) | {"client_encoding": "UTF8"}
+            self._connection = connection = psycopg.connect(make_conninfo("", **parameters), autocommit=True)
             connection.execute(SETTINGS)
             self._lock(connection)
             with connection.transaction():
@@ -140,7 +141,8 @@ class Writer:
         and whether the records are stored unknown until it is opened again; and psycopg's own errors where the database
         refuses the rows, which is a mistake in this program.
 
-        Takes 4 to 6 µs a row, PostgreSQL's share included, in batches of thousands; a batch's rows are in memory twice.
+        Takes some 6 µs a row, PostgreSQL's share included, in batches of thousands; a batch's rows are in memory twice.
+        Waits as long as the server does, for a lock on a table for example.
         """
         if not records:
             return
@@ -186,12 +188,13 @@ class Writer:
         """Take the lock for as long as the connection lasts."""
         try:
             with connection.transaction():
-                connection.execute(f"SET LOCAL lock_timeout = {round(self.lock_seconds * 1000)}".encode())
+                # Not 0, which would be no timeout at all.
+                connection.execute(f"SET LOCAL lock_timeout = {max(1, round(self.lock_seconds * 1000))}".encode())
                 connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         except errors.LockNotAvailable:
             raise WriterRunning(
                 f"another logger writes to this database, through its backend {lock_holder(connection)}; stop that one "
-                f"first, or end it there with pg_terminate_backend"
+                "first, or end it there with pg_terminate_backend"
             ) from None
 
     @contextmanager
