@@ -214,6 +214,18 @@ def test_rule_5_a_market_order_that_is_fok_fills_or_is_killed() -> None:
     ]
 
 
+def test_rule_5_a_full_level_refuses_what_would_rest_and_nothing_else() -> None:
+    market = Market()
+    market.buy(MAX_INTEGER, at=100)
+    assert market.buy(1, at=100) == ["2 rejected (invalid_quantity)"]
+    assert market.buy(1, at=100, time_in_force="ioc") == [
+        "3 accepted",
+        "3 canceled (immediate_or_cancel): 1 of 1 @ 100",
+    ]
+    assert market.buy(1, at=100, time_in_force="fok") == ["4 accepted", "4 canceled (fill_or_kill): 1 of 1 @ 100"]
+    assert market.buy(1, at=99) == ["5 accepted", "5 rests 1 @ 99"]
+
+
 # -- 11 and 12. combinations, and gtc ----------------------------------------------------------------------------------
 
 

@@ -86,7 +86,7 @@ class Matching:
         if request.order_type == "market":
             self.events.append(OrderAccepted(order.order_id))
             self.enter(order, request.time_in_force, NO_LIMIT, "market_remainder")
-        elif self.book.ladders[side].total(price) + quantity > MAX_INTEGER:
+        elif request.time_in_force == "gtc" and self.book.ladders[side].total(price) + quantity > MAX_INTEGER:
             self.events.append(OrderRejected(order.order_id, "invalid_quantity"))
         else:
             self.events.append(OrderAccepted(order.order_id))
