@@ -10,26 +10,29 @@ Memory, per order: 14 bytes in arrays by order id, and about 200 for its `client
 
 from array import array
 from collections.abc import Callable
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct
 
 from exchange.core import messages, requests
-from exchange.core.asset import ACCOUNT_NAME, MAX_INTEGER, Asset
-from exchange.core.messages import Ack, OrderEntryReply, Pong, Reject, RejectReason
+from exchange.core.asset import ACCOUNT_NAME, Asset
+from exchange.core.messages import Ack, OrderEntryReply, Pong, Reject
+from exchange.core.request_checks import (
+    MAX_ID_LENGTH,
+    Rejection,
+    check_account,
+    check_request_id,
+    is_id,
+    readable_id,
+    reject_account,
+    reject_id,
+    reject_price,
+    reject_quantity,
+    supported,
+)
 from exchange.core.requests import Record, Request
 
 SIDES = requests.SIDES
-MAX_ID_LENGTH = 36
-
-
-class Rejection(Exception):
-    """A request that is not taken: the reason, and a text with the value, the rule and the remedy."""
-
-    def __init__(self, reason: RejectReason, text: str) -> None:
-        super().__init__(text)
-        self.reason: RejectReason = reason
-        self.text = text
 
 
 class AssetQueue(Struct):
@@ -136,39 +139,44 @@ class OrderEntry:
                 request=TYPE_NAMES[type(message)],
                 reason=rejection.reason,
                 text=rejection.text,
-                client_order_id=getattr(message, "client_order_id", UNSET),
-                request_id=message.request_id,
+                client_order_id=readable_id(getattr(message, "client_order_id", UNSET)),
+                request_id=readable_id(message.request_id),
             )
 
     def _ping(self, message: messages.Ping) -> Pong:
+        if message.request_id is not UNSET:
+            check_request_id(message.request_id)
         return Pong(time=self._now(), request_id=message.request_id)
 
     def _new_order(self, message: messages.NewOrder) -> Ack:
         account, client_order_id = message.account, message.client_order_id
         if type(account) is not str or (account not in self.accounts and not ACCOUNT_NAME.match(account)):
-            _reject_account(account)
+            reject_account(account)
         if not (
             0 < len(client_order_id) <= MAX_ID_LENGTH and client_order_id.isascii() and client_order_id.isprintable()
         ):
-            _reject_id("client_order_id", client_order_id)
+            reject_id("client_order_id", client_order_id)
         if message.request_id is not UNSET:
-            _check_request_id(message.request_id)
+            check_request_id(message.request_id)
         queue = self._queue(message.asset)
-        order_type, time_in_force = _supported(message)
+        order_type, time_in_force = supported(message)
         side, quantity = SIDES[message.side], message.quantity
-        price = 0 if message.price is UNSET else message.price
+        price = 0
+        if message.price is not UNSET:
+            if order_type == "market":
+                raise Rejection("invalid_price", f"price {message.price}: a market order takes no price; leave it out")
+            price = message.price
         ids = self.accounts.get(account)
         if ids is not None and (order_id := ids.orders.get(client_order_id)) is not None:
             candidate = requests.NewOrder(order_id, client_order_id, side, quantity, price, order_type, time_in_force)
             return self._repeat_order(message, candidate)
         definition = queue.definition
         if not definition.min_quantity <= quantity <= definition.max_quantity or quantity % definition.lot_size:
-            _reject_quantity(quantity, definition)
-        if message.order_type == "market":
-            if message.price is not UNSET:
-                raise Rejection("invalid_price", f"price {message.price}: a market order takes no price; leave it out")
-        elif not definition.min_price <= price <= definition.max_price or price % definition.tick_size:
-            _reject_price(message.price, definition)
+            reject_quantity(quantity, definition)
+        if order_type == "limit" and (
+            not definition.min_price <= price <= definition.max_price or price % definition.tick_size
+        ):
+            reject_price(message.price, definition)
         self._check_bounds(queue)
         order_id = len(self.order_accounts)
         request = requests.NewOrder(order_id, client_order_id, side, quantity, price, order_type, time_in_force)
@@ -200,11 +208,11 @@ class OrderEntry:
         if quantity is not None and (
             not definition.min_quantity <= quantity <= definition.max_quantity or quantity % definition.lot_size
         ):
-            _reject_quantity(quantity, definition)
+            reject_quantity(quantity, definition)
         if price is not None and (
             not definition.min_price <= price <= definition.max_price or price % definition.tick_size
         ):
-            _reject_price(price, definition)
+            reject_price(price, definition)
         return self._take_for_order(message, account, queue, request, order_id)
 
     def _cancel_order(self, message: messages.CancelOrder) -> Ack:
@@ -216,8 +224,8 @@ class OrderEntry:
         )
 
     def _mass_cancel(self, message: messages.MassCancel) -> Ack:
-        account = _check_account(message.account)
-        request_id = None if message.request_id is UNSET else _check_request_id(message.request_id)
+        account = check_account(message.account)
+        request_id = None if message.request_id is UNSET else check_request_id(message.request_id)
         every = message.asset is UNSET
         names = [name for name, queue in self.queues.items() if queue.listed] if every else [message.asset]
         queues = [self._queue(name) for name in names if type(name) is str]
@@ -360,7 +368,9 @@ class OrderEntry:
         queue = self.queues.get(asset)
         if queue is None or not queue.listed:
             listed = [name for name, each in self.queues.items() if each.listed]
-            raise Rejection("unknown_asset", f"asset {asset!r}: not traded here; there are {', '.join(listed[:20])}")
+            raise Rejection(
+                "unknown_asset", f"asset {asset!r:.80}: not traded here; there are {', '.join(listed[:20])}"
+            )
         return queue
 
     def _check_bounds(self, queue: AssetQueue, records: int = 1) -> None:
@@ -376,17 +386,17 @@ class OrderEntry:
 
     def _known_order(self, message: messages.AmendOrder | messages.CancelOrder) -> tuple[str, AssetQueue, int]:
         """Return the account, the queue, and the id of an order that is the account's. Raises Rejection."""
-        account = _check_account(message.account)
+        account = check_account(message.account)
         if message.request_id is not UNSET:
-            _check_request_id(message.request_id)
+            check_request_id(message.request_id)
         queue = self._queue(message.asset)
         order_id, client_order_id = message.order_id, message.client_order_id
         if order_id is UNSET and client_order_id is UNSET:
             raise Rejection("malformed", "needs order_id or client_order_id, to say which order")
         ids = self.accounts.get(account)
         if client_order_id is not UNSET:
-            if not _is_id(client_order_id):
-                _reject_id("client_order_id", client_order_id)
+            if not is_id(client_order_id):
+                reject_id("client_order_id", client_order_id)
             found = None if ids is None else ids.orders.get(client_order_id)
             if found is None or (order_id is not UNSET and order_id != found):
                 raise Rejection(
@@ -444,75 +454,3 @@ def _mass_ack(message: messages.MassCancel, taken: list[Record], duplicate: bool
         duplicate=duplicate,
         request_id=message.request_id,
     )
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MAX_ID_LENGTH and value.isascii() and value.isprintable()
-
-
-def _check_request_id(value: str | int | UnsetType) -> str | int:
-    if isinstance(value, int):
-        if not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
-            raise Rejection("malformed", f"request_id {value}: an integer must fit 64 bits, signed")
-        return value
-    if not _is_id(value):
-        _reject_id("request_id", value)
-    assert isinstance(value, str)
-    return value
-
-
-def _check_account(value: str | UnsetType) -> str:
-    if not isinstance(value, str) or not ACCOUNT_NAME.match(value):
-        _reject_account(value)
-    return value
-
-
-def _reject_account(value: object) -> NoReturn:
-    if value is UNSET:
-        raise Rejection("malformed", "account: is missing; every request about orders names its account")
-    raise Rejection("malformed", f"account {value!r}: must be 1 to 32 characters of a-z 0-9 _ -")
-
-
-def _reject_id(key: str, value: object) -> NoReturn:
-    raise Rejection("malformed", f"{key} {value!r:.80}: must be 1 to {MAX_ID_LENGTH} printable ASCII characters")
-
-
-def _reject_quantity(quantity: int, definition: Asset) -> NoReturn:
-    raise Rejection(
-        "invalid_quantity",
-        f"quantity {quantity}: must be a multiple of the lot {definition.lot_size}, from {definition.min_quantity} to "
-        f"{definition.max_quantity}",
-    )
-
-
-def _reject_price(price: int | UnsetType, definition: Asset) -> NoReturn:
-    if price is UNSET:
-        raise Rejection("invalid_price", "price: is missing; a limit order needs one")
-    raise Rejection(
-        "invalid_price",
-        f"price {price}: must be a multiple of the tick {definition.tick_size}, from {definition.min_price} to "
-        f"{definition.max_price}",
-    )
-
-
-def _supported(message: messages.NewOrder) -> tuple[requests.OrderType, requests.TimeInForce]:
-    """Return type and time in force. Raises Rejection for what is in the protocol and not in this version."""
-    order_type, time_in_force = message.order_type, message.time_in_force
-    if order_type == "stop" or order_type == "stop_limit":
-        raise Rejection("unsupported", f"order_type {order_type}: this version takes limit and market orders")
-    if time_in_force == "day" or time_in_force == "gtd":
-        raise Rejection("unsupported", f"time_in_force {time_in_force}: this version takes gtc, ioc and fok")
-    if message.post_only:
-        raise Rejection("unsupported", "post_only: not in this version")
-    if message.self_trade_prevention != "cancel_newest":
-        raise Rejection(
-            "unsupported", f"self_trade_prevention {message.self_trade_prevention}: this version has cancel_newest only"
-        )
-    if message.stop_price is not UNSET:
-        raise Rejection(
-            "invalid_price", f"stop_price {message.stop_price}: not allowed for a {message.order_type} order"
-        )
-    for key in ("display_quantity", "min_quantity", "expire_time"):
-        if getattr(message, key) is not UNSET:
-            raise Rejection("unsupported", f"{key} {getattr(message, key)}: not in this version; leave it out")
-    return order_type, time_in_force

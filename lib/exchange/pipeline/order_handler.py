@@ -6,19 +6,25 @@ in the order of the requests.
 """
 
 import re
-from typing import TypeGuard
+from collections.abc import Sequence
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import zmq
 
-from exchange.core.messages import OrderEntryReply, OrderEntryRequest, Reject
-from exchange.core.order_entry import MAX_ID_LENGTH, TYPE_NAMES, OrderEntry
+from exchange.core.messages import NewOrder, OrderEntryReply, OrderEntryRequest, Reject
+from exchange.core.order_entry import TYPE_NAMES, OrderEntry
+from exchange.core.request_checks import readable_id
 from exchange.pipeline import codec, sockets
 from exchange.pipeline.journal import Journal
 
 MAX_BATCH = 100  # requests in one frame
-REQUEST_TYPES = frozenset(TYPE_NAMES.values())
+REQUEST_TYPES = tuple(TYPE_NAMES.values())
 PATH = re.compile(r"\$\.(\w+)")
+CHOICES: dict[str, tuple[str, ...]] = {  # what may stand in the fields that take one of a few words
+    field.name: get_args(field.type) for field in msgspec.structs.fields(NewOrder) if get_origin(field.type) is Literal
+}
+MAX_TEXT = 400  # characters of a decoding error's text, which may quote a key of any length
 
 
 class OrderHandler:
@@ -98,6 +104,9 @@ class OrderHandler:
             return self._encode(
                 malformed(b"", "several payload frames: a request is one frame, or a batch in one frame")
             )
+        if len(payload) > sockets.MAX_REQUEST_BYTES:
+            self.drained += 1
+            return self._encode(too_long(payload))
         if codec.is_array(payload):
             return codec.encode(self._answer_batch(payload))
         self.drained += 1
@@ -168,26 +177,34 @@ def _wrong_length(count: int) -> Reject | None:
     return Reject(reason="malformed", text=f"a batch of {count} requests: must hold 1 to {MAX_BATCH}")
 
 
-def malformed(payload: bytes, error: object) -> Reject:
-    """Return the reject of a payload that could not be decoded, with what of it could be read."""
+def too_long(payload: bytes) -> Reject:
+    """Return the reject of a payload that is above the bound, and is not looked into."""
+    return malformed(b"", f"a frame of {len(payload)} bytes: must be {sockets.MAX_REQUEST_BYTES} at most")
+
+
+def malformed(payload: bytes, error: object, kinds: Sequence[str] = REQUEST_TYPES) -> Reject:
+    """Return the reject of a payload that could not be decoded, with what of it could be read.
+
+    `kinds` are the types of request that the endpoint takes.
+    """
     fields = codec.describe_map(payload)
+    kind = fields.get("type")
     text = str(error)
     path = PATH.search(text)
     if path is not None and path[1] in fields:
-        text = f"{path[1]} {fields[path[1]]!r:.80}: {text}"
-    kind, client_order_id, request_id = fields.get("type"), fields.get("client_order_id"), fields.get("request_id")
+        key = path[1]
+        text = f"{key} {fields[key]!r:.80}: {text}"
+        choices = kinds if key == "type" else CHOICES.get(key, ())
+        if choices:
+            text += f"; must be one of {', '.join(choices)}"
     return Reject(
-        request=kind if isinstance(kind, str) and kind in REQUEST_TYPES else msgspec.UNSET,
+        request=kind if isinstance(kind, str) and kind in kinds else msgspec.UNSET,
         reason="malformed",
-        text=text,
-        client_order_id=client_order_id if _is_text(client_order_id) else msgspec.UNSET,
-        request_id=request_id if _is_text(request_id) or _is_integer(request_id) else msgspec.UNSET,
+        text=text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}...",
+        client_order_id=readable_text(fields.get("client_order_id")),
+        request_id=readable_id(fields.get("request_id")),
     )
 
 
-def _is_text(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and len(value) <= MAX_ID_LENGTH
-
-
-def _is_integer(value: object) -> TypeGuard[int]:
-    return type(value) is int and -(2**63) <= value < 2**63
+def readable_text(value: object) -> Any:
+    return readable_id(value) if isinstance(value, str) else msgspec.UNSET

@@ -1,7 +1,7 @@
 """The query endpoint: snapshots, retransmission, open orders, as of what the notifier has published."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import zmq
@@ -10,10 +10,11 @@ from msgspec import UNSET
 from exchange.core import messages
 from exchange.core.market_data import PUBLIC_TOPICS, PublishedOrder
 from exchange.core.messages import Reject, RejectReason
+from exchange.core.request_checks import Rejection, check_request_id, readable_id
 from exchange.core.requests import BUY, SELL, Side
 from exchange.pipeline import codec, sockets
 from exchange.pipeline.notifier import AssetBoard, Notifier
-from exchange.pipeline.order_handler import malformed
+from exchange.pipeline.order_handler import malformed, too_long
 
 MAX_MESSAGES = 1000  # in one reply
 DRAIN = 20  # queries answered before the events get their turn
@@ -58,6 +59,7 @@ class Queries:
             messages.SequencesQuery: self._sequences,
             messages.OpenOrdersQuery: self._open_orders,
         }
+        self.kinds = [str(query.__struct_config__.tag) for query in get_args(messages.Query)]
 
     def serve(self) -> None:
         """Answer the queries that are waiting."""
@@ -68,14 +70,21 @@ class Queries:
         """Return the reply to a query."""
         if payload is None:
             return malformed(b"", "several payload frames: a query is one frame")
+        if len(payload) > sockets.MAX_REQUEST_BYTES:
+            return too_long(payload)
         try:
             query = codec.decode_query(payload)
         except codec.DecodeError as error:
-            return malformed(payload, error)
+            return malformed(payload, error, self.kinds)
         kind = query.__struct_config__.tag
         assert isinstance(kind, str)
         try:
+            if query.request_id is not UNSET:
+                check_request_id(query.request_id)
             reply = self.handlers[type(query)](query) | {"type": kind}
+        except Rejection as rejection:
+            request_id = readable_id(query.request_id)
+            return Reject(request=kind, reason=rejection.reason, text=rejection.text, request_id=request_id)
         except Refusal as refusal:
             return Reject(
                 request=kind,
@@ -179,10 +188,10 @@ class Queries:
         )
 
     def _trades(self, query: messages.TradesQuery) -> Reply:
-        if not 1 <= query.limit <= MAX_MESSAGES:
-            raise Refusal("malformed", f"limit {query.limit}: must be 1 to {MAX_MESSAGES}")
+        if query.limit < 1:
+            raise Refusal("malformed", f"limit {query.limit}: must be 1 or more")
         trades = self._board(query.asset).trades
-        count = min(query.limit, len(trades))
+        count = min(query.limit, len(trades), MAX_MESSAGES)
         return {"asset": query.asset, "trades": [msgspec.Raw(trades[-1 - index]) for index in range(count)]}
 
     def _order_status(self, query: messages.OrderStatusQuery) -> Reply:

@@ -17,6 +17,7 @@ RCVMORE = zmq.RCVMORE
 INTERNAL_QUEUE = 1_000  # stream messages between daemons; what does not fit is asked for again later
 RECEIVE_QUEUE = 1_000  # requests of one client, beyond which TCP holds it back
 MAX_REQUEST_BYTES = 64 * 1024
+MAX_FRAME_BYTES = 2 * MAX_REQUEST_BYTES  # what is too long is answered up to here; beyond, the connection ends
 MAX_CONTROL_BYTES = 4096
 
 
@@ -51,9 +52,9 @@ def _bind(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
 
 
 def client_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, send_queue: int) -> zmq.Socket[bytes]:
-    """A ROUTER that clients connect to. A frame over the limit ends its sender's connection."""
+    """A ROUTER that clients connect to. A frame of more than MAX_FRAME_BYTES ends its sender's connection."""
     socket = _new(context, zmq.ROUTER, send_queue, RECEIVE_QUEUE)
-    socket.maxmsgsize = MAX_REQUEST_BYTES
+    socket.maxmsgsize = MAX_FRAME_BYTES
     _keep_alive(socket)
     return _bind(socket, endpoint)
 
