@@ -24,7 +24,7 @@ class Unreachable(ClientError):
     """No answer within the deadline. The request may have been carried out; sending it again is safe by its id."""
 
     def __init__(self, endpoint: str, seconds: float) -> None:
-        super().__init__(f"no answer from {endpoint} within {seconds:g} s; is the exchange running there?")
+        super().__init__(f"no answer from {endpoint} within {seconds:.3g} s; is the exchange running there?")
         self.endpoint = endpoint
         self.seconds = seconds
 

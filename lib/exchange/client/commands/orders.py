@@ -210,10 +210,10 @@ def orders_command(asset: str | None, account: str, timeout: float, as_json: boo
 
 def show_ack(ack: Ack, asset: ListedAsset) -> None:
     """Print what the exchange acknowledged."""
+    key = f", client order id {ack.client_order_id}" if isinstance(ack.client_order_id, str) else ""
     repeated = ", a repetition of an earlier request" if ack.duplicate else ""
     click.echo(
-        f"{ack.request} acknowledged: {asset.asset} order {ack.order_id}, client order id {ack.client_order_id}, "
-        f"sequence {ack.sequence}{repeated}"
+        f"{ack.request} acknowledged: {asset.asset} order {ack.order_id}{key}, sequence {ack.sequence}{repeated}"
     )
 
 
