@@ -177,7 +177,7 @@ class OrderEntry:
             not definition.min_price <= price <= definition.max_price or price % definition.tick_size
         ):
             reject_price(message.price, definition)
-        self._check_bounds(queue)
+        self._check_bounds(queue, True)
         order_id = len(self.order_accounts)
         request = requests.NewOrder(order_id, client_order_id, side, quantity, price, order_type, time_in_force)
         record = self._take(message.asset, account, request)
@@ -237,7 +237,7 @@ class OrderEntry:
         if repeated is not None:
             return repeated
         for queue in queues:
-            self._check_bounds(queue, parts)
+            self._check_bounds(queue, request_id is not None, parts)
         taken = [
             self._take(queue.definition.asset, account, requests.MassCancel(side, request_id, every, part, parts))
             for part, queue in enumerate(queues, 1)
@@ -321,7 +321,7 @@ class OrderEntry:
         request: requests.AmendOrder | requests.CancelOrder,
         order_id: int,
     ) -> Ack:
-        self._check_bounds(queue)
+        self._check_bounds(queue, request.request_id is not None)
         return _order_ack(message, self._take(message.asset, account, request), order_id)
 
     def _now(self) -> int:
@@ -373,14 +373,22 @@ class OrderEntry:
             )
         return queue
 
-    def _check_bounds(self, queue: AssetQueue, records: int = 1) -> None:
-        """Raise Rejection where one of the bounds of the exchange is reached."""
+    def _check_bounds(self, queue: AssetQueue, remembers: bool, records: int = 1) -> None:
+        """Raise Rejection where one of the bounds of the exchange is reached.
+
+        `remembers` says whether the request has an id to be remembered. One that has none is taken when no more ids
+        can be: whoever can't enter an order any more must be able to cancel.
+        """
         if queue.sequence - queue.applied >= self.max_backlog:
             raise Rejection(
                 "busy", f"{queue.definition.asset} has {self.max_backlog} requests waiting, its bound; try again later"
             )
-        if self.remembered_ids >= self.max_remembered_ids:
-            raise Rejection("busy", f"{self.max_remembered_ids} ids are remembered, the bound; tell the operator")
+        if remembers and self.remembered_ids >= self.max_remembered_ids:
+            raise Rejection(
+                "busy",
+                f"{self.max_remembered_ids} ids are remembered, the bound; tell the operator; amends and cancels "
+                "without a request_id are still taken",
+            )
         if not self.has_room(records):
             raise Rejection("busy", "there is no room on disk for another request; try again later")
 
