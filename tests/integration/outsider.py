@@ -16,6 +16,7 @@ from tests.support import ASSETS, Daemon, running, wait_until, write_config
 
 Message = dict[str, Any]
 DEADLINE_SECONDS = 30.0
+NOTHING = object()
 LOWEST = 5  # ACME's lowest price: nothing else in the tests is traded there
 
 
@@ -36,9 +37,9 @@ class Peer:
     def receive(self) -> Any:
         return msgpack.unpackb(self.socket.recv(), strict_map_key=False)
 
-    def ask(self, message: Any = None, /, **fields: Any) -> Any:
+    def ask(self, message: Any = NOTHING, /, **fields: Any) -> Any:
         """Send a message, or a map of the fields, and return the reply."""
-        self.send(fields if message is None else message)
+        self.send(fields if message is NOTHING else message)
         return self.receive()
 
     def ask_bytes(self, *frames: bytes) -> Any:
