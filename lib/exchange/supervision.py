@@ -85,7 +85,7 @@ def write_files(config: Config) -> None:
             )
     folder = config.data / "supervisor"
     folder.mkdir(exist_ok=True)
-    private_folder(socket_file(config).parent)
+    private_folder(socket_file(config).parent, take_over=socket_file(config).parent.parent == config.data)
     main, included = render((PROJECT / "supervisord.conf").read_text("utf-8"), config, python)
     for old in folder.glob("*.conf"):
         if old.stem not in included:

@@ -334,7 +334,7 @@ def prepare_sockets(config: Config, home: Path, account: Account | None) -> Path
     folder = socket_folder(config)
     if account and folder.parent == home_folder(config):
         folder = home / "run"
-    private_folder(folder, account.uid if account else None)
+    private_folder(folder, account.uid if account else None, take_over=folder == home / "run")
     for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
         (folder / name).unlink(missing_ok=True)  # a dead server's: we hold the lock
     return folder
