@@ -1,0 +1,82 @@
+"""Order entry in memory, for tests: its journal a list, its clock a number."""
+
+from typing import Any
+
+from exchange.core import messages
+from exchange.core.asset import Asset
+from exchange.core.messages import Ack, NewOrder, Reject
+from exchange.core.order_entry import OrderEntry
+from exchange.core.requests import Record
+
+ACME = Asset(asset="ACME", price_scale=2, tick_size=5, lot_size=10, max_quantity=1000, min_price=10, max_price=10_000)
+BTC = Asset(asset="BTC-USD", price_scale=2, quantity_scale=8)
+
+
+class Entry:
+    """Order entry with its journal in a list and its clock in a number."""
+
+    def __init__(self, *assets: Asset, max_backlog: int = 1000, max_remembered_ids: int = 1000) -> None:
+        self.time = 1000
+        self.room = 1000
+        self.journal: list[Record] = []
+        self.order_entry = OrderEntry(
+            self.read, lambda count: count <= self.room, lambda: self.time, max_backlog, max_remembered_ids
+        )
+        for asset in assets or (ACME, BTC):
+            self.define(asset)
+
+    def read(self, asset: str, sequence: int) -> Record:
+        return next(record for record in self.journal if (record.asset, record.sequence) == (asset, sequence))
+
+    def define(self, asset: Asset) -> bool:
+        changed = self.order_entry.define(asset)
+        self.write()
+        return changed
+
+    def write(self) -> None:
+        """Take over what order entry has taken, as the caller does that writes the journal."""
+        self.journal.extend(self.order_entry.records)
+        self.order_entry.records.clear()
+
+    def handle(self, message: messages.OrderEntryRequest) -> messages.OrderEntryReply:
+        reply = self.order_entry.handle(message)
+        self.write()
+        return reply
+
+    def ack(self, message: messages.OrderEntryRequest) -> Ack:
+        """Handle a message that has to be taken."""
+        reply = self.handle(message)
+        assert isinstance(reply, Ack), reply
+        return reply
+
+    def reject(self, message: messages.OrderEntryRequest) -> tuple[str, str]:
+        """Handle a message that has to be rejected; return reason and text."""
+        before = len(self.journal)
+        reply = self.handle(message)
+        assert isinstance(reply, Reject), reply
+        assert len(self.journal) == before, "a reject means that nothing was journaled"
+        return reply.reason, reply.text
+
+    def restored(self) -> "Entry":
+        """Return order entry as it would be after a restart: from the journal's records, then the configuration."""
+        other = Entry.__new__(Entry)
+        other.time, other.room, other.journal = self.time, self.room, list(self.journal)
+        other.order_entry = OrderEntry(
+            other.read,
+            lambda count: count <= other.room,
+            lambda: other.time,
+            self.order_entry.max_backlog,
+            self.order_entry.max_remembered_ids,
+        )
+        for record in self.journal:
+            other.order_entry.restore(record)
+        for queue in self.order_entry.queues.values():
+            if queue.listed:
+                assert not other.define(queue.definition)
+        return other
+
+
+def new_order(client_order_id: str = "a", **changes: Any) -> NewOrder:
+    """Return an order for 20 ACME at 100, changed."""
+    fields: dict[str, Any] = {"asset": "ACME", "side": "buy", "quantity": 20, "price": 100, "account": "ann"} | changes
+    return NewOrder(client_order_id=client_order_id, **fields)
