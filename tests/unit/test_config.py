@@ -1,0 +1,326 @@
+"""The configuration: its defaults, its folders, and that every mistake is named with file, key, value and rule."""
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exchange import config as configuration
+from exchange.config import PROJECT, RULES, Config, ConfigError, Endpoints, load
+from exchange.core.asset import MAX_INTEGER, MAX_QUANTITY, Asset
+
+ONE_ASSET = '[[asset]]\nasset = "ACME"\n'
+
+
+def read(folder: Path, exchange: str = "", assets: str = ONE_ASSET) -> Config:
+    """Load a configuration of these two texts."""
+    (folder / "exchange.toml").write_text(exchange)
+    (folder / "assets.toml").write_text(assets)
+    return load(folder, folder / "var")
+
+
+def mistakes(folder: Path, exchange: str = "", assets: str = ONE_ASSET) -> list[str]:
+    """Return the mistakes in these two texts, the folder left out; empty where there is none."""
+    try:
+        read(folder, exchange, assets)
+    except ConfigError as error:
+        return [line.replace(f"{folder}/", "") for line in error.mistakes]
+    return []
+
+
+# -- exchange.toml -----------------------------------------------------------------------------------------------------
+
+ADDRESS = 'must be an address like "tcp://127.0.0.1:5555", with a port of 1 to 65535'
+IN_EXCHANGE = [
+    ("[limits", "exchange.toml: not TOML: "),
+    ("a = 1\na = 2", "exchange.toml: not TOML: "),
+    (
+        "[engine]\nx = 1",
+        "exchange.toml: [engine]: no such section; there are endpoints, database, security, journal, limits",
+    ),
+    ("limits = 3", "exchange.toml: limits = 3: must be a table, [limits]"),
+    ("[database]\nurl = 'x'", "exchange.toml: database.url = 'x': no such key; there are dsn"),
+    ("[database]\ndsn = 5", "exchange.toml: database.dsn = 5: must be text: a PostgreSQL connection string, or empty"),
+    ("[endpoints]\nquery = 5558", f"exchange.toml: endpoints.query = 5558: {ADDRESS}"),
+    ("[endpoints]\nquery = ''", f"exchange.toml: endpoints.query = '': {ADDRESS}"),
+    ("[endpoints]\nquery = 'ipc://x'", f"exchange.toml: endpoints.query = 'ipc://x': {ADDRESS}"),
+    ("[endpoints]\nquery = 'tcp://127.0.0.1'", f"exchange.toml: endpoints.query = 'tcp://127.0.0.1': {ADDRESS}"),
+    ("[endpoints]\nquery = 'tcp://127.0.0.1:0'", f"exchange.toml: endpoints.query = 'tcp://127.0.0.1:0': {ADDRESS}"),
+    ("[endpoints]\nquery = 'tcp://lo:65536'", f"exchange.toml: endpoints.query = 'tcp://lo:65536': {ADDRESS}"),
+    ("[endpoints]\nquery = 'tcp://lo:80 '", f"exchange.toml: endpoints.query = 'tcp://lo:80 ': {ADDRESS}"),
+    (
+        "[endpoints]\nquery = 'tcp://127.0.0.1:5555'",
+        "exchange.toml: endpoints.query = 'tcp://127.0.0.1:5555': the port is that of endpoints.order_entry too",
+    ),
+    (
+        "[endpoints]\nprivate = 'tcp://0.0.0.0:7000'",
+        "exchange.toml: endpoints.private = 'tcp://0.0.0.0:7000': with security.mode = 'none' anybody who reaches it "
+        "can trade for any account, so it must be a loopback address, or security.allow_remote = true",
+    ),
+    ("[endpoints]\nquery = 'tcp://*:7000'", "exchange.toml: endpoints.query = 'tcp://*:7000': with security.mode"),
+    (
+        "[endpoints]\nquery = 'tcp://[::]:7000'",
+        "exchange.toml: endpoints.query = 'tcp://[::]:7000': with security.mode",
+    ),
+    (
+        "[endpoints]\nquery = 'tcp://example:7000'",
+        "exchange.toml: endpoints.query = 'tcp://example:7000': with security",
+    ),
+    ("[security]\nmode = 'tls'", "exchange.toml: security.mode = 'tls': must be \"none\""),
+    ("[security]\nallow_remote = 1", "exchange.toml: security.allow_remote = 1: must be true or false"),
+    (
+        "[journal]\nsegment_bytes = 1000",
+        "exchange.toml: journal.segment_bytes = 1000: must be a whole number of 1048576 to 4294967296",
+    ),
+    (
+        "[limits]\nmax_backlog = 0",
+        "exchange.toml: limits.max_backlog = 0: must be a whole number of 1 to 1099511627776",
+    ),
+    ("[limits]\nmax_backlog = -5", "exchange.toml: limits.max_backlog = -5: must be a whole number of 1 to"),
+    ("[limits]\nmax_backlog = 1.0", "exchange.toml: limits.max_backlog = 1.0: must be a whole number of 1 to"),
+    ("[limits]\nmax_backlog = true", "exchange.toml: limits.max_backlog = True: must be a whole number of 1 to"),
+    ("[limits]\nmax_backlog = '9'", "exchange.toml: limits.max_backlog = '9': must be a whole number of 1 to"),
+    (
+        "[limits]\nmax_batch_requests = 10001",
+        "exchange.toml: limits.max_batch_requests = 10001: must be a whole number of 1 to 10000",
+    ),
+    ("[limits]\nmax_remembered_ids = 0", "exchange.toml: limits.max_remembered_ids = 0: must be a whole number of 1"),
+    (
+        "[limits]\nretained_messages = 999",
+        "exchange.toml: limits.retained_messages = 999: must be a whole number of 1000",
+    ),
+    ("[limits]\nretained_orders = 0", "exchange.toml: limits.retained_orders = 0: must be a whole number of 1"),
+    ("[limits]\nsend_queue = 0", "exchange.toml: limits.send_queue = 0: must be a whole number of 1 to 10000000"),
+]
+
+
+@pytest.mark.parametrize(("text", "mistake"), IN_EXCHANGE)
+def test_a_mistake_in_exchange_toml_is_named(tmp_path: Path, text: str, mistake: str) -> None:
+    (found,) = mistakes(tmp_path, exchange=text)
+    assert found.startswith(mistake)
+
+
+def test_every_key_of_exchange_toml_has_a_mistake_among_these() -> None:
+    told = " ".join(mistake for _, mistake in IN_EXCHANGE)
+    for section, (_, rules) in RULES.items():
+        if section != "endpoints":  # whose keys share one rule
+            assert all(f"{section}.{key} = " in told for key in rules)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[endpoints]\nquery = 'tcp://127.0.0.2:7000'",
+        "[endpoints]\nquery = 'tcp://localhost:7000'",
+        "[endpoints]\nquery = 'tcp://[::1]:7000'",
+        "[endpoints]\nquery = 'tcp://*:65535'\n[security]\nallow_remote = true",
+        "[journal]\nsegment_bytes = 1048576",
+        "[database]\ndsn = 'host=db dbname=exchange'",
+    ],
+)
+def test_what_is_right_is_taken(tmp_path: Path, text: str) -> None:
+    assert mistakes(tmp_path, exchange=text) == []
+
+
+# -- assets.toml -------------------------------------------------------------------------------------------------------
+
+KEYS = "asset, price_scale, quantity_scale, tick_size, lot_size, " + (
+    "min_quantity, max_quantity, min_price, max_price, self_trade"
+)
+NAME_RULE = "must be 1 to 24 characters of A-Z 0-9 . _ -, not dots only"
+IN_ASSET = [
+    ("x = 1", f"x = 1: no such key; there are {KEYS}"),
+    ("price_scale = 'two'", "price_scale = 'two': Expected `int`, got `str`"),
+    ("price_scale = 2.5", "price_scale = 2.5: Expected `int`, got `float`"),
+    ("price_scale = true", "price_scale = True: Expected `int`, got `bool`"),
+    ("price_scale = -1", "price_scale = -1: must be 0 to 18"),
+    ("price_scale = 19", "price_scale = 19: must be 0 to 18"),
+    ("quantity_scale = 19", "quantity_scale = 19: must be 0 to 18"),
+    ("tick_size = 0", "tick_size = 0: must be 1 or more, in price units"),
+    ("lot_size = 0", "lot_size = 0: must be 1 or more, in quantity units, at most 2^53 - 1"),
+    ("min_quantity = 0", "min_quantity = 0: must be 1 or more, at most max_quantity"),
+    ("min_quantity = 11\nmax_quantity = 10", "min_quantity = 11: must be 1 or more, at most max_quantity"),
+    ("lot_size = 11\nmax_quantity = 10", "max_quantity = 10: must be lot_size or more, at most 2^53 - 1"),
+    (f"max_quantity = {2**53}", f"max_quantity = {2**53}: must be lot_size or more, at most 2^53 - 1"),
+    ("min_price = 0", "min_price = 0: must be 1 or more, at most max_price"),
+    ("min_price = 11\nmax_price = 10", "min_price = 11: must be 1 or more, at most max_price"),
+    ("tick_size = 11\nmax_price = 10", "max_price = 10: must be tick_size or more, at most 2^63 - 1"),
+    (f"max_price = {2**63}", f"max_price = {2**63}: must be tick_size or more, at most 2^63 - 1"),
+    ("self_trade = 'maybe'", "self_trade = 'maybe': Invalid enum value 'maybe'"),
+]
+
+
+@pytest.mark.parametrize(("text", "mistake"), IN_ASSET)
+def test_a_mistake_in_an_asset_is_named(tmp_path: Path, text: str, mistake: str) -> None:
+    (found,) = mistakes(tmp_path, assets=ONE_ASSET + text)
+    assert found.startswith(f"assets.toml: [[asset]] ACME: {mistake}")
+
+
+def test_every_key_of_an_asset_has_a_mistake_among_these() -> None:
+    told = "\n" + "\n".join(mistake for _, mistake in IN_ASSET)
+    assert all(f"\n{field} = " in told for field in Asset.__struct_fields__ if field != "asset")
+
+
+@pytest.mark.parametrize("name", ["", "acme", "A" * 25, "A/B", "A B", "..", "ACME\\n"])
+def test_an_assets_name_has_a_rule(tmp_path: Path, name: str) -> None:
+    (found,) = mistakes(tmp_path, assets=f'[[asset]]\nasset = "{name}"')
+    assert found.endswith(f": {NAME_RULE}")
+
+
+@pytest.mark.parametrize("name", ["A", "A" * 24, "BTC-USD", "ES.H27", "A_1", "7"])
+def test_a_name_within_the_rule_is_taken(tmp_path: Path, name: str) -> None:
+    assert read(tmp_path, assets=f'[[asset]]\nasset = "{name}"').assets == (Asset(asset=name),)
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("", "assets.toml: asset: there must be at least one table [[asset]]"),
+        ("asset = []", "assets.toml: asset: there must be at least one table [[asset]]"),
+        ("[asset]\nasset = 'A'", "assets.toml: asset: there must be at least one table [[asset]]"),
+        ("asset = [1]", "assets.toml: asset: there must be at least one table [[asset]]"),
+        ("[[asset]", "assets.toml: not TOML: "),
+        ("assets = 1\n" + ONE_ASSET, "assets.toml: assets: no such key; each asset is a table [[asset]]"),
+        ("[[asset]]\ntick_size = 1", "assets.toml: [[asset]] number 1: asset: is missing; every asset has a name"),
+        ("[[asset]]\nasset = 5", "assets.toml: [[asset]] 5: asset = 5: Expected `str`, got `int`"),
+        (
+            ONE_ASSET * 2,
+            "assets.toml: [[asset]] ACME: asset = 'ACME': there is one of that name already",
+        ),
+    ],
+)
+def test_a_mistake_in_assets_toml_as_a_whole_is_named(tmp_path: Path, text: str, mistake: str) -> None:
+    (found,) = mistakes(tmp_path, assets=text)
+    assert found.startswith(mistake)
+
+
+def test_the_limits_of_an_asset_are_taken(tmp_path: Path) -> None:
+    text = f"price_scale = 18\nlot_size = {MAX_QUANTITY}\ntick_size = {MAX_INTEGER}\nself_trade = 'allow'"
+    (asset,) = read(tmp_path, assets=ONE_ASSET + text).assets
+    assert (asset.lot_size, asset.tick_size, asset.self_trade) == (MAX_QUANTITY, MAX_INTEGER, "allow")
+
+
+# -- the files ---------------------------------------------------------------------------------------------------------
+
+
+def test_all_mistakes_of_both_files_are_told_in_one_go(tmp_path: Path) -> None:
+    exchange = "[limits]\nmax_backlog = 0\nsend_queue = 'x'\n[database]\nurl = ''\n[more]"
+    assets = "[[asset]]\nasset = 'A'\ntick_size = 0\nmin_price = 0\n[[asset]]\nasset = 'b'\nx = 1"
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path, exchange, assets)
+    assert str(error.value).splitlines() == error.value.mistakes, "a line each"
+    found = mistakes(tmp_path, exchange, assets)
+    assert [re.sub(r": (must|no such).*", "", line) for line in found] == [
+        "exchange.toml: [more]",
+        "exchange.toml: database.url = ''",
+        "exchange.toml: limits.max_backlog = 0",
+        "exchange.toml: limits.send_queue = 'x'",
+        "assets.toml: [[asset]] A: tick_size = 0",
+        "assets.toml: [[asset]] A: min_price = 0",
+        "assets.toml: [[asset]] b: x = 1",
+    ]
+
+
+def test_missing_files_are_told_with_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path / "nowhere", tmp_path)
+    assert error.value.mistakes == [
+        f"{tmp_path / 'nowhere' / name}: there is no such file; set EXCHANGE_CONFIG to the folder that holds it"
+        for name in ("exchange.toml", "assets.toml")
+    ]
+
+
+def test_a_file_that_is_not_utf8_is_not_toml(tmp_path: Path) -> None:
+    (tmp_path / "exchange.toml").write_bytes(b'[database]\ndsn = "\xff"')
+    (tmp_path / "assets.toml").write_text(ONE_ASSET)
+    with pytest.raises(ConfigError, match=r"exchange\.toml: not TOML"):
+        load(tmp_path, tmp_path)
+
+
+def test_a_folder_in_a_files_place_can_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "exchange.toml").mkdir()
+    (tmp_path / "assets.toml").write_text(ONE_ASSET)
+    with pytest.raises(ConfigError, match=r"exchange\.toml: can't be read: Is a directory"):
+        load(tmp_path, tmp_path)
+
+
+# -- defaults ----------------------------------------------------------------------------------------------------------
+
+
+def sections(config: Config) -> dict[str, Any]:
+    return {name: dataclasses.asdict(getattr(config, name)) for name in RULES}
+
+
+def test_what_stands_in_config_exchange_toml_is_the_default(tmp_path: Path) -> None:
+    written = tomllib.loads((PROJECT / "config" / "exchange.toml").read_text())
+    assert written == sections(read(tmp_path)), "every key with its default, and none besides"
+
+
+def test_the_projects_own_configuration_is_sound() -> None:
+    config = load(PROJECT / "config", PROJECT / "var")
+    assert [asset.asset for asset in config.assets] == ["ACME", "BTC-USD", "ES.H27", "RAIN-TOMORROW", "GOOG", "AAPL"]
+    assert config.asset("RAIN-TOMORROW").max_price == 99
+
+
+def test_the_comment_in_config_assets_toml_tells_each_key_and_the_defaults() -> None:
+    comment = (PROJECT / "config" / "assets.toml").read_text().split("[[asset]]")[0]
+    told = re.findall(r"^# ([a-z_]+(?:, [a-z_]+)*)  ", comment, re.MULTILINE)
+    assert [key for keys in told for key in keys.split(", ")] == list(Asset.__struct_fields__)
+    asset = Asset(asset="A")
+    assert (asset.tick_size, asset.lot_size, asset.self_trade) == (1, 1, "prevent")
+    assert "(defaults: 1, 2^53 - 1, 1, 2^63 - 1)" in comment
+    limits = (asset.min_quantity, asset.max_quantity, asset.min_price, asset.max_price)
+    assert limits == (1, 2**53 - 1, 1, 2**63 - 1)
+
+
+def test_no_endpoint_of_the_defaults_can_be_reached_from_elsewhere() -> None:
+    assert all(endpoint.startswith("tcp://127.0.0.1:") for endpoint in vars(Endpoints()).values())
+
+
+def test_an_asset_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"assets\.toml: no asset 'NONE'; there are ACME"):
+        read(tmp_path).asset("NONE")
+
+
+# -- folders -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_environment_says_where_configuration_and_data_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "exchange.toml").write_text("")
+    (tmp_path / "assets.toml").write_text(ONE_ASSET)
+    monkeypatch.setenv("EXCHANGE_CONFIG", str(tmp_path))
+    monkeypatch.setenv("EXCHANGE_DATA", str(tmp_path / "data"))
+    config = load()
+    assert (config.folder, config.data) == (tmp_path, tmp_path / "data")
+    assert [asset.asset for asset in config.assets] == ["ACME"]
+
+
+@pytest.mark.parametrize("unset", [None, ""])
+def test_without_it_they_are_in_the_checkout(unset: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EXCHANGE_CONFIG", "EXCHANGE_DATA"):
+        monkeypatch.delenv(name, raising=False) if unset is None else monkeypatch.setenv(name, unset)
+    config = load()
+    assert (config.folder, config.data) == (PROJECT / "config", PROJECT / "var")
+
+
+def test_a_folder_given_is_before_the_environments_and_is_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(tmp_path)
+    monkeypatch.setenv("EXCHANGE_CONFIG", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    config = load(Path(), Path("data"))
+    assert (config.folder, config.data) == (tmp_path, tmp_path / "data")
+
+
+def test_sockets_are_in_the_data_folder_unless_its_path_is_too_long_for_them(tmp_path: Path) -> None:
+    short = dataclasses.replace(read(tmp_path), data=Path("/d"))
+    assert short.orders_endpoint("ACME") == "ipc:///d/run/orders-ACME"
+    long = dataclasses.replace(short, data=Path("/" + "d" * 200))
+    longest = long.events_endpoint("A" * 24).removeprefix("ipc://")
+    assert len(longest) <= 107, "the bytes of a Unix socket's path"
+    assert long.run_folder != dataclasses.replace(short, data=Path("/" + "e" * 200)).run_folder
+    assert configuration.LONGEST_RUN_FOLDER + len("/event-log-" + "A" * 24) <= 107
