@@ -13,6 +13,7 @@ from msgspec import Struct
 from exchange.core import messages
 from exchange.core.events import EventRecord
 from exchange.core.requests import Record
+from exchange.pipeline.nesting import split_array
 
 DecodeError = (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError)
 
@@ -24,7 +25,7 @@ decode_record_stream = msgspec.msgpack.Decoder(tuple[str, int, list[Record]]).de
 decode_event_stream = msgspec.msgpack.Decoder(tuple[str, int, list[EventRecord]]).decode
 decode_order_entry = msgspec.msgpack.Decoder(messages.OrderEntryRequest).decode
 decode_order_entry_batch = msgspec.msgpack.Decoder(list[messages.OrderEntryRequest]).decode
-decode_raw_batch = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_decode_raw_batch = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 decode_query = msgspec.msgpack.Decoder(messages.Query).decode
 decode_anything = msgspec.msgpack.Decoder().decode
 
@@ -57,6 +58,14 @@ def is_array(payload: bytes) -> bool:
 
 
 _ARRAY_STARTS = frozenset(bytes([start]) for start in (*range(0x90, 0xA0), 0xDC, 0xDD))
+
+
+def decode_raw_batch(payload: bytes) -> Sequence[msgspec.Raw | bytes]:
+    """Return a batch's items, each still encoded. One that is nested too deeply to be decoded is returned as well."""
+    try:
+        return _decode_raw_batch(payload)
+    except RecursionError:
+        return split_array(payload)
 
 
 def describe_map(payload: bytes) -> dict[str, Any]:
