@@ -1,6 +1,10 @@
 """What holds for every test: which of them may be skipped, and where they must not be."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +30,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(
             f"there is no {SHARED} with recorded order flow, and CI is set: nothing may be skipped", pytrace=False
         )
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Yield a new folder that every user can pass through: started by root, PostgreSQL runs as another one."""
+    folder = Path(tempfile.mkdtemp(prefix="exchange-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)

@@ -145,7 +145,7 @@ ENDPOINT_RULE: Rule = (is_endpoint, 'must be an address like "tcp://127.0.0.1:55
 RULES: dict[str, tuple[type, dict[str, Rule]]] = {
     "endpoints": (
         Endpoints,
-        {name: ENDPOINT_RULE for name in ("order_entry", "market_data", "private", "query")},
+        dict.fromkeys(("order_entry", "market_data", "private", "query"), ENDPOINT_RULE),
     ),
     "database": (
         Database,
@@ -234,8 +234,8 @@ def _check_endpoints(path: Path, endpoints: Endpoints, security: Security, mista
         seen[port] = name
         if security.mode == "none" and not security.allow_remote and not _is_loopback(endpoint):
             mistakes.append(
-                f"{path}: endpoints.{name} = {endpoint!r}: with security.mode = 'none' anybody who reaches it can trade "
-                "for any account, so it must be a loopback address, or security.allow_remote = true"
+                f"{path}: endpoints.{name} = {endpoint!r}: with security.mode = 'none' anybody who reaches it can "
+                "trade for any account, so it must be a loopback address, or security.allow_remote = true"
             )
 
 

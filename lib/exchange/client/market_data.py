@@ -8,7 +8,7 @@ is missing is fetched with `retransmit` before anything later of its topic is ha
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -40,6 +40,13 @@ def account_of(topic: str) -> str | None:
     """Return the account of a private topic, or None for a public one."""
     parts = topic.split("/")
     return parts[1] if parts[0] == "execution" and len(parts) > 1 and parts[1] else None
+
+
+def asset_of(topic: str) -> str | None:
+    """Return the asset that a topic names, or None for a prefix that stands for every asset's."""
+    parts = topic.split("/")
+    place = 2 if parts[0] == "execution" else 1
+    return parts[place] if len(parts) > place and parts[place] else None
 
 
 class Feed:
@@ -210,6 +217,9 @@ class Feed:
             self._refused(query, convert(reply, Reject))
         elif isinstance(query, SequencesQuery):
             self._notice(convert(reply.get("sequences"), dict[str, int]))
+            if self._follows(convert(reply.get("rebuilding", []), list[str])):
+                self.retry_at = time.monotonic() + RETRY_MS / 1000
+                self.questions.append(query)
         else:
             self._fetched(convert(reply, Retransmitted))
 
@@ -236,10 +246,17 @@ class Feed:
             self.questions.append(query)
 
     def _sequences(self) -> dict[str, int]:
-        found = self.queries.sequences() if self.public else {}
+        found: dict[str, int] = {}
+        if self.public:
+            found |= self.queries.sequences(unless_rebuilding=self._follows)
         for account in self.accounts:
-            found.update(self.queries.sequences(account))
+            found |= self.queries.sequences(account, unless_rebuilding=self._follows)
         return {topic: sequence for topic, sequence in found.items() if topic.startswith(self.topics)}
+
+    def _follows(self, assets: Collection[str]) -> bool:
+        """Return whether a topic of one of the assets is among those subscribed to."""
+        followed = {asset_of(topic) for topic in self.topics}
+        return bool(assets) and (None in followed or not followed.isdisjoint(assets))
 
     def close(self) -> None:
         self.query.close()

@@ -6,12 +6,13 @@ with the fields that the protocol lists; prices and quantities are the wire's in
 
 import itertools
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
 import zmq
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct
 
 from exchange.client.connection import RequestSocket
 from exchange.client.errors import ProtocolError, Rejected
@@ -35,6 +36,7 @@ from exchange.core.messages import (
 
 Message = PublicMessage | ExecutionReport
 Value = TypeVar("Value")
+REBUILDING_PAUSE_S = 0.1  # before what the exchange is still rebuilding is asked for again
 
 
 class ListedAsset(Asset, frozen=True, forbid_unknown_fields=False, kw_only=True):
@@ -161,10 +163,29 @@ class Queries:
         )
         return order_report(self.ask(query))
 
-    def sequences(self, account: str | None = None, timeout: float | None = None) -> dict[str, int]:
-        """Return topic to last sequence: the account's private topics, or, without one, the public topics."""
-        chosen: str | UnsetType = account if account is not None else UNSET
-        return convert(self.ask(SequencesQuery(account=chosen), timeout)["sequences"], dict[str, int])
+    def sequences(
+        self,
+        account: str | None = None,
+        timeout: float | None = None,
+        unless_rebuilding: Callable[[list[str]], bool] = bool,
+    ) -> dict[str, int]:
+        """Return topic to last sequence: the account's private topics, or, without one, the public topics.
+
+        The exchange leaves out the assets that it is rebuilding after a start. They are asked for again while
+        `unless_rebuilding` says of their names that they matter (by default, any does); in the end that is Rejected.
+        """
+        timeout = timeout if timeout is not None else self.timeout
+        deadline = time.monotonic() + timeout
+        query = SequencesQuery(account=account if account is not None else UNSET)
+        while True:
+            reply = self.ask(query, max(deadline - time.monotonic(), FIRST_PAUSE_S))
+            rebuilding = convert(reply.get("rebuilding", []), list[str])
+            if not unless_rebuilding(rebuilding):
+                return convert(reply["sequences"], dict[str, int])
+            if time.monotonic() + REBUILDING_PAUSE_S >= deadline:
+                text = f"{', '.join(rebuilding)}: still being rebuilt after a start, for {timeout:g} s or more"
+                raise Rejected(Reject(request="sequences", reason="busy", text=text))
+            time.sleep(REBUILDING_PAUSE_S)
 
     def open_orders(self, account: str, asset: str | None = None) -> OpenOrders:
         query = OpenOrdersQuery(account=account, asset=asset if asset is not None else UNSET)

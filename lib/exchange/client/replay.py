@@ -146,7 +146,7 @@ def _clear(
     before: object = None
     while True:
         left = sum(len(queries.open_orders(account, asset.asset).orders) for account in accounts)
-        now = [queries.sequences(account) for account in accounts]
+        now = [queries.sequences(account, unless_rebuilding=lambda names: asset.asset in names) for account in accounts]
         if not left and now == before:
             break
         if time.monotonic() > deadline:

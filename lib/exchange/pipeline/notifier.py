@@ -37,6 +37,11 @@ class AssetBoard:
         """The asset's definition as its queue has it; until that is known, as it is configured."""
         return self.feed.definition or self.configured
 
+    @property
+    def rebuilding(self) -> bool:
+        """Whether events of before the start are still to be folded in, or how many there are is not known yet."""
+        return self.live_from is None or self.feed.sequence < self.live_from
+
     def find(self, order_id: int, account: str) -> PublishedOrder | None:
         """Return an account's order, live or retained."""
         order = self.feed.book.find(order_id, account) or self.ended.get(order_id)
@@ -118,25 +123,26 @@ class Notifier:
         self.public.send(encode(message))
 
     def public_sequences(self) -> dict[str, int]:
-        """Return the last number of each public topic."""
+        """Return the last number of each public topic, but for those of assets that are being rebuilt."""
         return {
             board.feed.topics[name]: board.feed.sequences[name]
             for board in self.boards.values()
             for name in PUBLIC_TOPICS
+            if not board.rebuilding
         }
 
     def private_sequences(self, account: str) -> dict[str, int]:
-        """Return the last number of each of an account's topics."""
+        """Return the last number of each of an account's topics, but for those of assets that are being rebuilt."""
         return {
             f"execution/{account}/{asset}/": board.feed.account_sequences[account]
             for asset, board in self.boards.items()
-            if account in board.feed.account_sequences
+            if account in board.feed.account_sequences and not board.rebuilding
         }
 
     @property
     def catching_up(self) -> bool:
         """Whether some asset's events of before the start are still being folded in."""
-        return any(board.live_from is None or board.feed.sequence < board.live_from for board in self.boards.values())
+        return any(board.rebuilding for board in self.boards.values())
 
 
 def retain_ended(board: AssetBoard) -> None:

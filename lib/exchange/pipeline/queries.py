@@ -102,7 +102,7 @@ class Queries:
         if board is None:
             names = ", ".join(list(self.notifier.boards)[:20])
             raise Refusal("unknown_asset", f"asset {asset!r:.80}: not traded here; there are {names}")
-        if board.live_from is None or board.feed.sequence < board.live_from:
+        if board.rebuilding:
             raise Refusal("busy", f"{asset} is being rebuilt after a start; try again in a moment")
         return board
 
@@ -214,11 +214,12 @@ class Queries:
         return codec.describe_map(order.report) | {"report": msgspec.Raw(order.report)}
 
     def _sequences(self, query: messages.SequencesQuery) -> Reply:
-        if self.notifier.catching_up:
-            raise Refusal("busy", "the topics are being rebuilt after a start; try again in a moment")
+        rebuilding = [asset for asset, board in self.notifier.boards.items() if board.rebuilding]
+        # One asset whose matching daemon is away is no reason to say nothing of the others.
+        reply: Reply = {"rebuilding": rebuilding} if rebuilding else {}
         if query.account is UNSET:
-            return {"sequences": self.notifier.public_sequences()}
-        return {"account": query.account, "sequences": self.notifier.private_sequences(query.account)}
+            return reply | {"sequences": self.notifier.public_sequences()}
+        return reply | {"account": query.account, "sequences": self.notifier.private_sequences(query.account)}
 
     def _open_orders(self, query: messages.OpenOrdersQuery) -> Reply:
         assets = list(self.notifier.boards) if query.asset is UNSET else [query.asset]
