@@ -95,10 +95,7 @@ def test_the_core_takes_nothing_from_outside_but_types_and_containers(name: str)
 def test_a_package_imports_only_what_it_may(name: str) -> None:
     path = LIBRARY_FILES[name]
     package = path.relative_to(LIBRARY / "exchange").parts[0]
-    if package in MAY_IMPORT:
-        allowed = (f"exchange.{package}", *MAY_IMPORT[package])
-    else:
-        allowed = BESIDE_THE_PACKAGES
+    allowed = (f"exchange.{package}", *MAY_IMPORT[package]) if package in MAY_IMPORT else BESIDE_THE_PACKAGES
     found = ours(path) - {"exchange"}  # the root itself holds the version and nothing else
     assert {module for module in found if not within(module, allowed)} == set()
 
