@@ -5,9 +5,10 @@ reconnects by itself: whatever was not answered when it broke, or fell silent, i
 The exchange knows a repeated request by its id and answers it with the first ack.
 
 A request that is answered `busy` or `rate_limited` is put off: nothing new is sent until all that is in flight has its
-answer; then the requests put off go first, in order, a single one at the beginning, after a pause. Later ones that had
-been in flight already, and were refused only because they need one that was put off (`unknown_order`), are put off
-with it; those that the exchange took meanwhile can't be called back and are counted as `overtaken`.
+answer; then the requests put off go first, in order, after a pause, a single one at the beginning and for a while one
+frame at a time. Later ones that had been in flight already, and were refused only because they need one that was put
+off (`unknown_order`), are put off with it; those that the exchange took meanwhile can't be called back and are counted
+as `overtaken`.
 """
 
 import time
@@ -40,6 +41,7 @@ PATIENCE_S = 5.0  # without any reply, after which a connection counts as broken
 FIRST_RECONNECT_S = 0.05
 LONGEST_RECONNECT_S = 0.5
 GROWTH = 4  # of what may be in flight, after each flight without a `busy`
+CAUTION_S = 10.0  # after a `busy`, in which a single frame is in flight at a time, so that nothing can be overtaken
 
 Replies = OrderEntryReply | list[OrderEntryReply]
 OnReply = Callable[[OrderEntryRequest, OrderEntryReply], None]
@@ -96,6 +98,7 @@ class OrderPipeline:
         self.put_off: list[Entry] = []
         self.in_flight = 0
         self.allowance = window
+        self.cautious_until = 0.0
         self.pause = FIRST_PAUSE_S
         self.reconnect_pause = FIRST_RECONNECT_S
         self.reconnects = 0
@@ -208,6 +211,7 @@ class OrderPipeline:
         if isinstance(reply, Reject):
             if reply.reason in TRY_AGAIN:
                 self.last_busy = reply
+                self.cautious_until = time.monotonic() + CAUTION_S
                 self.put_off.append(entry)
                 return
             if self.put_off and reply.reason == "unknown_order":
@@ -224,7 +228,8 @@ class OrderPipeline:
     def _landed(self) -> None:
         """Everything in flight has its answer: go on with what was put off, or with more at a time."""
         if not self.put_off:
-            self.allowance = min(self.window, self.allowance * GROWTH)
+            limit = self.window if time.monotonic() > self.cautious_until else self.batch
+            self.allowance = min(limit, self.allowance * GROWTH)
             self.pause = FIRST_PAUSE_S
             return
         self._check_deadline()

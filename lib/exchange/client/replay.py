@@ -6,6 +6,7 @@ carry ids that make it safe to send them again, so that daemons may be killed an
 
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from exchange.config import Config
 from exchange.core.messages import Ack, ExecutionReport, NewOrder, OrderEntryReply, OrderEntryRequest, Reject, Trade
 
 TURN_ROWS = 500  # after so many rows the feeds are read
+HEARD_S = 0.7  # within which the order handler hears how far a matching daemon is
 CLEAR_S = 30.0
 QUIET_S = 3.0  # without --check, how long to wait for trades that are not there
 LONGEST_PREFIX = 16  # leaves 20 characters of a client_order_id for the venue's
@@ -186,7 +188,8 @@ class _Player:
         self.result = result
         self.context = context
         self.on_progress = on_progress or (lambda _: None)
-        self.bound = max(config.limits.max_backlog // 2, 1)
+        self.bound = max(config.limits.max_backlog * 9 // 10, 1)
+        self.applied: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])  # when how many rows were through
         self.turn_rows = min(TURN_ROWS, max(self.bound // 2, 1))
         self.orders = FlowOrders(asset, prefix, *accounts)
         self.check = ReplayCheck(asset, prefix, *accounts)
@@ -237,14 +240,25 @@ class _Player:
             time.sleep(max(min(left, due - time.monotonic(), 0.02), 0.0))
 
     def _hold_back(self, pipeline: OrderPipeline, timeout: float) -> None:
-        """Keep what the matching daemon has yet to apply under the exchange's bound, so that order is never lost."""
+        """Keep what the matching daemon has yet to apply under the exchange's bound: a `busy` may cost the order.
+
+        The order handler hears a moment later than we do how far the matching daemon is, so what counts is how far it
+        was that long ago.
+        """
         deadline = time.monotonic() + timeout
-        while self.result.checked and self.result.sent - self.result.rejects - self.check.applied > self.bound:
-            if time.monotonic() > deadline:
-                return
+        while self.result.checked and self._backlog() + self.turn_rows > self.bound and time.monotonic() < deadline:
             pipeline.flush()
             self._turn()
             time.sleep(0.002)
+
+    def _backlog(self) -> int:
+        """Return the rows sent that were not known as applied to the order handler, as far as can be told."""
+        now = time.monotonic()
+        if now - self.applied[-1][0] > HEARD_S / 20:
+            self.applied.append((now, self.check.applied))
+        while len(self.applied) > 1 and self.applied[1][0] <= now - HEARD_S:
+            self.applied.popleft()
+        return self.result.sent - self.result.rejects - self.applied[0][1]
 
     def _on_reply(self, request: OrderEntryRequest, reply: OrderEntryReply) -> None:
         if isinstance(reply, Ack):

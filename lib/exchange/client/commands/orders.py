@@ -19,12 +19,13 @@ from exchange.client.commands.common import (
     timeout_option,
 )
 from exchange.client.decimals import DecimalError, price_text, quantity_text, units
-from exchange.client.errors import Unreachable
+from exchange.client.errors import Rejected, Unreachable
 from exchange.client.orders import OrderEntry
 from exchange.client.outcome import REFUSALS, Outcome
 from exchange.client.queries import ListedAsset, Queries
 from exchange.core.messages import Ack, ExecutionReport, OpenOrdersQuery, SideName
 
+LISTEN_S = 2.0  # for the notifier to say where an account's reports are
 OUTCOME_S = 1.0  # to wait for what comes of a request
 AT_MARKET = "market"
 
@@ -47,10 +48,14 @@ class Ticket:
             raise
 
     def _listen(self, asset: str) -> None:
+        """Follow the account's reports, where the notifier is up to it; orders can be entered all the same."""
+        timeout, self.queries.timeout = self.queries.timeout, min(self.queries.timeout, LISTEN_S)
         try:
             self.outcome = Outcome(self.config.endpoints, self.queries, self.account, asset)
-        except Unreachable:
+        except (Unreachable, Rejected):
             self.outcome = None
+        finally:
+            self.queries.timeout = timeout
 
     def finish(self, ack: Ack, as_json: bool) -> None:
         """Say what came of the acknowledged request; ends with status 1 where the matching daemon refused it."""
