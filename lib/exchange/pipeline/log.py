@@ -2,7 +2,7 @@
 
 A segment is a header and records, one after the other, to the first zero byte where a record would begin:
 
-    header   <8sIQQI   magic, version, size, base position, checksum of the record before; CRC-32
+    header   <8sIQQI   magic, version, size, base position, checksum of the record before; zeros; its own CRC-32
     record   <IIIIQ    magic, checksum, checksum of the record before, length of the body, durable position
              body      `length` bytes
 
@@ -75,8 +75,7 @@ def segment_name(base: int) -> str:
 
 
 def segment_header(base: int, size: int, previous: int) -> bytes:
-    start = SEGMENT.pack(SEGMENT_MAGIC, VERSION, size, base, previous)
-    return (start + zlib.crc32(start).to_bytes(4, "little")).ljust(SEGMENT_HEADER_BYTES, b"\0")
+    return _with_checksum(SEGMENT.pack(SEGMENT_MAGIC, VERSION, size, base, previous))
 
 
 class Log:
@@ -131,7 +130,7 @@ class Log:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         header = os.pread(file, SEGMENT_HEADER_BYTES, 0)
         expected = self.segments[-1].base + self.segments[-1].size if self.segments else 0
-        if len(header) < SEGMENT_HEADER_BYTES or header[: SEGMENT.size + 4] != _checked(header):
+        if not _is_header(header):
             os.close(file)
             raise Damaged(f"{path}: offset 0: the segment's header is damaged; restore the file from a copy")
         magic, version, size, base, _ = SEGMENT.unpack_from(header)
@@ -275,12 +274,12 @@ class Log:
         header = segment_header(base, total, self.checksum)
         if self.allocator is not None:
             assert total == self.segment_bytes, "a durable record fits a segment"
-            ready = self.allocator.take()
-            file = os.open(ready, os.O_RDWR | os.O_CLOEXEC)
+            file = os.open(self.allocator.path, os.O_RDWR | os.O_CLOEXEC)
             _pwrite_all(file, header, 0)
             os.fdatasync(file)
-            ready.rename(path)
+            self.allocator.path.rename(path)
             _sync_folder(self.folder)
+            self.allocator.taken()
         else:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             _pwrite_all(file, header, 0)
@@ -373,9 +372,14 @@ def _length_at(data: bytes) -> int:
     return length if magic == MAGIC and length <= MAX_BODY_BYTES else 0
 
 
-def _checked(header: bytes) -> bytes:
-    start = header[: SEGMENT.size]
-    return start + zlib.crc32(start).to_bytes(4, "little")
+def _with_checksum(header: bytes) -> bytes:
+    header = header.ljust(SEGMENT_HEADER_BYTES - 4, b"\0")
+    return header + zlib.crc32(header).to_bytes(4, "little")
+
+
+def _is_header(data: bytes) -> bool:
+    header = data[:SEGMENT_HEADER_BYTES]
+    return len(header) == SEGMENT_HEADER_BYTES and header == _with_checksum(header[:-4])
 
 
 def _written_after(data: bytes, offset: int, base: int) -> bool:
@@ -443,13 +447,11 @@ class Allocator:
         if not self.stopping.is_set():
             self.ready.set()
 
-    def take(self) -> Path:
-        """Give the file away and have the next one made."""
-        assert self.ready.is_set()
+    def taken(self) -> None:
+        """Have the next file made, the last one having been moved away."""
         self.ready.clear()
         self.error = "it is being allocated"
         self.wanted.set()
-        return self.path
 
     def start(self) -> None:
         self.wanted.set()
@@ -480,7 +482,7 @@ def last_body(folder: Path) -> bytes | None:
     """Return the body of the last valid record of a log that another process may be writing, None where it is empty."""
     for path in sorted(folder.glob("*.log"), reverse=True):
         data = path.read_bytes()
-        if len(data) < SEGMENT_HEADER_BYTES or data[: SEGMENT.size + 4] != _checked(data):
+        if not _is_header(data):
             continue
         checksum = SEGMENT.unpack_from(data)[4]
         offset, last = SEGMENT_HEADER_BYTES, None
