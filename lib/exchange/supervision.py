@@ -146,7 +146,8 @@ class Program:
 def read_programs(config: Config) -> dict[str, Program]:
     """Return every program's state by name; nothing while supervisord does not answer."""
     try:
-        answer: Any = _supervisord(config).getAllProcessInfo()
+        with _supervisord(config) as server:
+            answer: Any = server.supervisor.getAllProcessInfo()
     except UNANSWERED:
         return {}
     return {each["name"]: Program(each["name"], each["statename"], each["description"]) for each in answer}
@@ -154,12 +155,12 @@ def read_programs(config: Config) -> dict[str, Program]:
 
 def ask_to_stop(config: Config, program: str) -> None:
     """Have supervisord stop a program, without waiting for its end."""
-    with suppress(*UNANSWERED):  # it is not running, or supervisord is not
-        _supervisord(config).stopProcess(program, False)
+    with suppress(*UNANSWERED), _supervisord(config) as server:  # it may not be running, nor supervisord
+        server.supervisor.stopProcess(program, False)
 
 
-def _supervisord(config: Config) -> Any:
-    return xmlrpc.client.ServerProxy("http://supervisor", transport=_UnixTransport(socket_file(config))).supervisor
+def _supervisord(config: Config) -> xmlrpc.client.ServerProxy:
+    return xmlrpc.client.ServerProxy("http://supervisor", transport=_UnixTransport(socket_file(config)))
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -169,8 +170,12 @@ class _UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(ANSWER_SECONDS)
-        self.sock.connect(str(self.path))
+        try:
+            self.sock.settimeout(ANSWER_SECONDS)
+            self.sock.connect(str(self.path))
+        except OSError:
+            self.sock.close()
+            raise
 
 
 class _UnixTransport(xmlrpc.client.Transport):
@@ -179,7 +184,9 @@ class _UnixTransport(xmlrpc.client.Transport):
         self.path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _UnixConnection(self.path)
+        connection = _UnixConnection(self.path)
+        self._connection = host, connection  # what `close` closes
+        return connection
 
 
 # -- inside supervisord ------------------------------------------------------------------------------------------------

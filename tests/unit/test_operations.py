@@ -21,8 +21,8 @@ from tests.support import write_config
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
-    config = write_config(tmp_path / "with a space")
+def config(open_folder: Path) -> Config:
+    config = write_config(open_folder / "with a space")
     prepare_folders(config)
     return config
 
