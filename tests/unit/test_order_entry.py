@@ -156,6 +156,15 @@ def test_a_mistake_is_rejected_with_the_value_and_the_rule(
     assert text in found[1]
 
 
+def test_an_account_that_has_orders_reaches_its_own_only() -> None:
+    entry = Entry()
+    entry.ack(new_order("a", account="ann"))
+    entry.ack(new_order("b", account="bob"))
+    assert entry.reject(CancelOrder(asset="ACME", order_id=1, account="bob"))[0] == "unknown_order"
+    assert entry.reject(AmendOrder(asset="ACME", order_id=2, price=105, account="ann"))[0] == "unknown_order"
+    assert entry.ack(CancelOrder(asset="ACME", order_id=2, account="bob")).order_id == 2
+
+
 def test_a_reject_carries_the_ids_of_its_request() -> None:
     entry = Entry()
     reply = entry.handle(new_order("a", quantity=1, request_id="r"))
@@ -282,6 +291,14 @@ def test_a_queue_that_is_full_is_busy_until_its_requests_are_applied() -> None:
     assert entry.ack(new_order("e", asset="BTC-USD")).sequence == 2
     entry.order_entry.queues["ACME"].applied = 2
     assert entry.ack(new_order("d")).sequence == 5
+
+
+def test_what_the_journal_holds_at_a_restart_is_no_backlog() -> None:
+    live = Entry(max_backlog=2)
+    live.order_entry.queues["ACME"].applied = 1
+    live.ack(new_order("a"))
+    live.ack(new_order("b"))
+    assert live.restored().ack(new_order("c")).sequence == 4
 
 
 def test_ids_are_remembered_up_to_the_bound() -> None:

@@ -101,6 +101,24 @@ def test_a_request_id_used_again_with_other_content_is_rejected(message: message
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (MassCancel(account="ann", request_id="r"), MassCancel(account="ann", side="buy", request_id="r")),
+        (MassCancel(account="ann", request_id="r"), MassCancel(account="ann", asset="ACME", request_id="r")),
+        (
+            MassCancel(account="ann", asset="ACME", request_id="r"),
+            MassCancel(account="ann", asset="BTC-USD", request_id="r"),
+        ),
+        (MassCancel(account="ann", asset="ACME", request_id="r"), MassCancel(account="ann", request_id="r")),
+    ],
+)
+def test_a_mass_cancel_of_other_orders_is_other_content(first: MassCancel, second: MassCancel) -> None:
+    entry = Entry()
+    entry.ack(first)
+    assert entry.reject(second)[0] == "duplicate_client_order_id"
+
+
 def test_a_request_id_as_text_is_not_the_same_as_a_number() -> None:
     entry = Entry()
     entry.ack(new_order("a"))

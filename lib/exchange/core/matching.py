@@ -230,7 +230,7 @@ class Matching:
             else:
                 for order_id, maker in level.orders.items():
                     if order_id in own:
-                        return wanted <= 0
+                        return False
                     wanted -= maker.leaves
                     if wanted <= 0:
                         return True
