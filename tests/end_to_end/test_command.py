@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from exchange.client import Queries, Unreachable
+from exchange.client import ClientError, Queries
 from exchange.config import Config
 from tests.support import ASSETS, PROJECT, Daemon, running, wait_until, write_config
 
@@ -40,15 +41,18 @@ class Shell:
 
     config: Config
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        environment = os.environ | {
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
             "EXCHANGE_CONFIG": str(self.config.folder),
             "EXCHANGE_DATA": str(self.config.data),
             "PYTHONPATH": str(PROJECT / "lib"),
         }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "exchange.client.command", *arguments],
-            env=environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -80,7 +84,7 @@ def is_ready(config: Config) -> bool:
     try:
         with Queries(config.endpoints.query, timeout=1) as queries:
             return len(queries.sequences()) >= len(config.assets)
-    except Unreachable:
+    except ClientError:
         return False
 
 
@@ -353,3 +357,18 @@ def test_orders_are_taken_and_status_tells_while_daemons_are_dead_or_frozen(tmp_
         assert shell.json("orders", "--account", "ann")["orders"][0]["price"] == 100
         parts["order_handler"].kill()
         assert shell.json("status", status=3)["query"]["reachable"]
+
+
+def test_the_examples_in_the_docs_run(shell: Shell) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "client.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 5
+    for block in blocks:
+        process = subprocess.run(
+            [sys.executable, "-c", block],
+            env=shell.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert process.returncode == 0, f"{block}\n{process.stderr}"

@@ -165,7 +165,7 @@ def show_replay(result: Replay) -> None:
     for difference in result.differences[:SHOWN_DIFFERENCES]:
         click.echo(f"difference: {difference}")
     if len(result.differences) > SHOWN_DIFFERENCES:
-        click.echo(f"... and more, {len(result.differences)} kinds in all")
+        click.echo(f"... and {len(result.differences) - SHOWN_DIFFERENCES} more")
     if result.checked:
         click.echo(
             f"check passed: all {result.recorded} executions as recorded"
