@@ -315,6 +315,13 @@ def test_ids_are_remembered_up_to_the_bound() -> None:
     assert entry.ack(MassCancel(asset="ACME", account="ann")).sequence == 5
 
 
+def test_a_mass_cancel_of_all_assets_is_one_id_to_remember() -> None:
+    entry = Entry(max_remembered_ids=2)
+    entry.ack(MassCancel(account="ann", request_id="r"))
+    entry.ack(new_order("a"))
+    assert entry.reject(new_order("b"))[0] == "busy"
+
+
 def test_a_full_disk_is_busy() -> None:
     entry = Entry()
     entry.room = 0
