@@ -1,7 +1,9 @@
 """A book as market data shows it: price levels from a snapshot, kept up to date by `book/` messages."""
 
-import heapq
+from itertools import islice
 from typing import Self
+
+from sortedcontainers import SortedDict
 
 from exchange.client.queries import BookSnapshot
 from exchange.core.messages import BookUpdate
@@ -27,7 +29,10 @@ class Book:
         self.asset = asset
         self.sequence = 0
         self.time = 0
-        self.sides: dict[str, dict[int, tuple[int, int]]] = {"buy": {}, "sell": {}}
+        self.sides: dict[str, SortedDict[int, tuple[int, int]]] = {
+            "buy": SortedDict(),
+            "sell": SortedDict(),
+        }  # by price
 
     @classmethod
     def from_snapshot(cls, snapshot: BookSnapshot) -> Self:
@@ -62,14 +67,11 @@ class Book:
     def bids(self, depth: int | None = None) -> list[Level]:
         """Return the buy side's levels, best (highest) first, all or the first `depth`."""
         levels = self.sides["buy"]
-        prices = sorted(levels, reverse=True) if depth is None else heapq.nlargest(depth, levels)
-        return [(price, *levels[price]) for price in prices]
+        return [(price, *levels[price]) for price in islice(reversed(levels), depth)]
 
     def asks(self, depth: int | None = None) -> list[Level]:
         """Return the sell side's levels, best (lowest) first, all or the first `depth`."""
-        levels = self.sides["sell"]
-        prices = sorted(levels) if depth is None else heapq.nsmallest(depth, levels)
-        return [(price, *levels[price]) for price in prices]
+        return [(price, *level) for price, level in islice(self.sides["sell"].items(), depth)]
 
     def check(self) -> None:
         """Assert what always holds of a book."""
