@@ -138,7 +138,7 @@ def end_left_behind(config: Config) -> None:
 
 def check_daemons(config: Config) -> None:
     """Refuse the start while a daemon on this data folder runs that somebody started by hand."""
-    for path in (*config.data.glob("*/lock"), *config.data.glob("*/*/lock")):
+    for path in (*config.data.glob("*.lock"), *config.data.glob("*/lock"), *config.data.glob("*/*/lock")):
         if path == embedded.home_folder(config) / "lock":
             continue  # the server waits for its predecessor's last processes by itself
         try:
@@ -297,7 +297,8 @@ class Exchange:
 def supervisorctl(config: Config) -> str:
     """Return how to call supervisorctl for this data folder."""
     command = str(Path(sys.executable).with_name("supervisorctl"))
-    if config.data == configuration.PROJECT / "var":
+    usual = configuration.PROJECT / "var"
+    if config.data == usual and supervision.socket_file(config) == usual / "run" / "supervisor.sock":
         return ".venv/bin/supervisorctl" if command.startswith(str(configuration.PROJECT)) else command
     return f"{quoted(command)} -c {quoted(str(supervision.settings_file(config)))}"
 

@@ -85,7 +85,8 @@ def write_files(config: Config) -> None:
             )
     folder = config.data / "supervisor"
     folder.mkdir(exist_ok=True)
-    private_folder(socket_file(config).parent, take_over=socket_file(config).parent.parent == config.data)
+    private_folder(config.data / "run", take_over=True)
+    private_folder(socket_file(config).parent, take_over=socket_file(config).parent == config.data / "run")
     main, included = render((PROJECT / "supervisord.conf").read_text("utf-8"), config, python)
     for old in folder.glob("*.conf"):
         if old.stem not in included:

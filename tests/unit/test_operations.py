@@ -141,6 +141,19 @@ def test_a_database_of_another_version_says_what_to_do(config: Config) -> None:
         embedded.choose_binaries(embedded.home_folder(config), None)
 
 
+def test_a_long_path_has_room_for_its_files_and_for_a_short_socket(tmp_path: Path) -> None:
+    config = write_config(tmp_path / ("long" * 30))
+    prepare_folders(config)
+    try:
+        supervision.write_files(config)
+        parser = read_programs(config)
+        assert Path(parser["supervisord"]["pidfile"]).parent.is_dir()
+        assert parser["unix_http_server"]["file"] == str(supervision.socket_file(config))
+        assert len(f"{supervision.socket_file(config)}.4194304") <= 107
+    finally:
+        config.run_folder.rmdir()
+
+
 def test_the_id_of_a_dead_server_that_another_program_has_by_now_is_forgotten(config: Config) -> None:
     home = embedded.home_folder(config)
     (home / "data").mkdir(parents=True)
