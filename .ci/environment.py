@@ -5,6 +5,7 @@ where only the requirements changed since, they are installed into what is there
 two of these apart; what is started here inherits it, so that it counts even when only this process was ended.
 """
 
+import configparser
 import fcntl
 import hashlib
 import os
@@ -17,7 +18,6 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = CHECKOUT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
 STAMP = ENVIRONMENT / "complete"
-REQUIREMENTS = ("setup.cfg", "pyproject.toml")
 PACKAGES = ".[test,postgres]"
 PACKAGES_WITHOUT_POSTGRES = ".[test]"  # where there is no wheel of it for this machine
 
@@ -56,8 +56,10 @@ def set_up(lock: int) -> int:
 
 def stamp() -> tuple[str, str]:
     """Return what a finished environment is stamped with: where it is (its scripts say so) and what was asked for."""
-    digest = hashlib.sha256(b"\0".join((CHECKOUT / name).read_bytes() for name in REQUIREMENTS))
-    return str(CHECKOUT), digest.hexdigest()
+    settings = configparser.RawConfigParser()
+    settings.read(CHECKOUT / "setup.cfg")
+    asked = [(name, settings.items(name)) for name in settings.sections() if name.startswith(("metadata", "options"))]
+    return str(CHECKOUT), hashlib.sha256(repr(asked).encode()).hexdigest()
 
 
 def runs() -> bool:
