@@ -202,7 +202,7 @@ def _read_toml(path: Path, mistakes: list[str]) -> dict[str, Any]:
 
 
 def _read_sections(path: Path, mistakes: list[str]) -> dict[str, Any]:
-    before = len(mistakes)
+    """Return each section, made of the values that are as they should be; the others are named in `mistakes`."""
     given = _read_toml(path, mistakes)
     for name in given:
         if name not in RULES:
@@ -210,18 +210,19 @@ def _read_sections(path: Path, mistakes: list[str]) -> dict[str, Any]:
     sections: dict[str, Any] = {}
     for name, (section_type, rules) in RULES.items():
         values = given.get(name, {})
+        sound: dict[str, Any] = {}
         if not isinstance(values, dict):
             mistakes.append(f"{path}: {name} = {values!r}: must be a table, [{name}]")
-            continue
+            values = {}
         for key, value in values.items():
             if key not in rules:
                 mistakes.append(f"{path}: {name}.{key} = {value!r}: no such key; there are {', '.join(rules)}")
             elif not rules[key][0](value):
                 mistakes.append(f"{path}: {name}.{key} = {value!r}: {rules[key][1]}")
-        if len(mistakes) == before:
-            sections[name] = section_type(**values)
-    if len(mistakes) == before:
-        _check_endpoints(path, sections["endpoints"], sections["security"], mistakes)
+            else:
+                sound[key] = value
+        sections[name] = section_type(**sound)
+    _check_endpoints(path, sections["endpoints"], sections["security"], mistakes)
     return sections
 
 
@@ -262,7 +263,7 @@ def _read_assets(path: Path, mistakes: list[str]) -> tuple[Asset, ...]:
     assets: dict[str, Asset] = {}
     for number, table in enumerate(tables, 1):
         name = table.get("asset", f"number {number}")
-        where = f"{path}: [[asset]] {name}"
+        where = f"{path}: [[asset]] {name if str(name).isprintable() else repr(name)}"
         asset = _read_asset(where, table, mistakes)
         if asset is None:
             continue
@@ -274,8 +275,9 @@ def _read_assets(path: Path, mistakes: list[str]) -> tuple[Asset, ...]:
 
 
 def _read_asset(where: str, table: dict[str, Any], mistakes: list[str]) -> Asset | None:
+    """Return the definition that the table's sound values make, None where not even its name is one."""
     fields = {field.name: field for field in msgspec.structs.fields(Asset)}
-    before = len(mistakes)
+    sound: dict[str, Any] = {}
     if "asset" not in table:
         mistakes.append(f"{where}: asset: is missing; every asset has a name")
     for key, value in table.items():
@@ -283,7 +285,7 @@ def _read_asset(where: str, table: dict[str, Any], mistakes: list[str]) -> Asset
             mistakes.append(f"{where}: {key} = {value!r}: no such key; there are {', '.join(fields)}")
             continue
         try:
-            msgspec.convert(value, fields[key].type)
+            sound[key] = msgspec.convert(value, fields[key].type)
         except msgspec.ValidationError as error:
             mistakes.append(f"{where}: {key} = {value!r}: {error}")
-    return Asset(**table) if len(mistakes) == before else None
+    return Asset(**sound) if "asset" in sound else None

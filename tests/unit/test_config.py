@@ -221,6 +221,19 @@ def test_all_mistakes_of_both_files_are_told_in_one_go(tmp_path: Path) -> None:
         "assets.toml: [[asset]] A: tick_size = 0",
         "assets.toml: [[asset]] A: min_price = 0",
         "assets.toml: [[asset]] b: x = 1",
+        "assets.toml: [[asset]] b: asset = 'b'",
+    ]
+
+
+def test_one_mistake_does_not_hide_another_that_needs_other_values(tmp_path: Path) -> None:
+    exchange = "[limits]\nmax_backlog = 0\n[endpoints]\nquery = 'tcp://0.0.0.0:5558'\nprivate = 'tcp://127.0.0.1:5555'"
+    found = mistakes(tmp_path, exchange, "[[asset]]\nasset = 'A'\ntick_size = 0\nmin_price = 'x'")
+    assert [re.sub(r": (must|with|the port|Expected).*", "", line) for line in found] == [
+        "exchange.toml: limits.max_backlog = 0",
+        "exchange.toml: endpoints.private = 'tcp://127.0.0.1:5555'",
+        "exchange.toml: endpoints.query = 'tcp://0.0.0.0:5558'",
+        "assets.toml: [[asset]] A: min_price = 'x'",
+        "assets.toml: [[asset]] A: tick_size = 0",
     ]
 
 
