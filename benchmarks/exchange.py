@@ -2,9 +2,6 @@
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,23 +12,11 @@ import msgspec
 import psycopg
 import zmq
 
-from exchange import config as configuration
-from exchange.config import PROJECT, Config
+from exchange.config import Config
 from exchange.store.embedded import database_dsn
+from tests.support import Daemon, write_config
 
 START_SECONDS = 60.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Return TCP ports of the loopback interface that are free now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 @contextmanager
@@ -41,37 +26,24 @@ def running(assets: list[str], folder: Path | None = None) -> Iterator[tuple[Con
     `folder` is where its data is, by default one in the folder for temporary files: what a disk costs depends on it.
     """
     place = Path(tempfile.mkdtemp(prefix="exchange-benchmark-", dir=folder))
-    config = _write_config(place, assets)
-    names = [["postgres"], ["order_handler"], *(["matching", asset] for asset in assets), ["logger"], ["notifier"]]
-    environment = os.environ | {"EXCHANGE_CONFIG": str(config.folder), "EXCHANGE_DATA": str(config.data)}
-    processes: dict[str, subprocess.Popen[bytes]] = {}
+    place.chmod(0o755)  # started by root, PostgreSQL runs as another user, who must get through
+    config = write_config(place, "".join(f'[[asset]]\nasset = "{asset}"\nprice_scale = 2\n' for asset in assets))
+    daemons = {
+        "postgres": Daemon(config, "postgres", nice=5),
+        "order_handler": Daemon(config, "order_handler"),
+        **{f"matching-{asset}": Daemon(config, "matching", asset) for asset in assets},
+        "logger": Daemon(config, "logger", nice=5),
+        "notifier": Daemon(config, "notifier", nice=5),
+    }
     try:
-        with (place / "log").open("wb") as log:
-            for name in names:
-                nice = [] if name[0] in ("order_handler", "matching") else ["nice", "-n", "5"]
-                command = [*nice, sys.executable, "-m", f"daemons.{name[0]}", *name[1:]]
-                processes["-".join(name)] = subprocess.Popen(
-                    command, cwd=PROJECT, env=environment, stdout=log, stderr=log
-                )
+        for daemon in daemons.values():
+            daemon.start()
         _wait_until_up(config)
-        yield config, {name: process.pid for name, process in processes.items()}
+        yield config, {name: daemon.pid for name, daemon in daemons.items()}
     finally:
-        for process in reversed(processes.values()):
-            process.terminate()
-        for process in processes.values():
-            process.wait(60)
-        shutil.rmtree((config.data / "postgres").resolve(), ignore_errors=True)
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _write_config(place: Path, assets: list[str]) -> Config:
-    folder = place / "config"
-    folder.mkdir()
-    names = ("order_entry", "market_data", "private", "query")
-    lines = [f'{name} = "tcp://127.0.0.1:{port}"' for name, port in zip(names, free_ports(4), strict=True)]
-    (folder / "exchange.toml").write_text("[endpoints]\n" + "\n".join(lines) + "\n")
-    (folder / "assets.toml").write_text("".join(f'[[asset]]\nasset = "{asset}"\nprice_scale = 2\n' for asset in assets))
-    return configuration.load(folder, place / "var")
+        for daemon in reversed(daemons.values()):
+            daemon.stop()
+        shutil.rmtree(place)
 
 
 def _wait_until_up(config: Config) -> None:

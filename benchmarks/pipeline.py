@@ -28,9 +28,10 @@ from typing import Any
 import msgspec
 import zmq
 
-from benchmarks.exchange import count, cpu_seconds, free_ports, running, stored
+from benchmarks.exchange import count, cpu_seconds, running, stored
 from exchange.config import PROJECT, Config
 from exchange.core.messages import CancelOrder, NewOrder
+from tests.support import free_ports
 
 ASSETS = ["A", "B", "C", "D"]
 WINDOW = 2_000  # requests in flight
@@ -112,7 +113,7 @@ class Load:
 
     def open_loop(self, rate: int, seconds: float, next_request: Callable[[], bytes]) -> list[float]:
         """Send one request each 1/rate s; return each one's seconds from when it was due to its answer, sorted."""
-        send, recv, descriptor = self.socket.send, self.socket.recv, self.socket.getsockopt(zmq.FD)
+        send, recv, descriptor = self.socket.send, self.socket.recv, int(self.socket.getsockopt(zmq.FD))
         total = round(rate * seconds)
         latencies: list[float] = []
         sent = 0
@@ -133,7 +134,7 @@ class Load:
                 raise TimeoutError(f"{total - len(latencies)} of {total} requests are not answered within 30 s")
             # The socket's own descriptor, since zmq's poll counts in whole milliseconds.
             wait = start + sent / rate - now if sent < total else 0.01
-            if wait > 0 and not self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if wait > 0 and not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 select.select([descriptor], [], [], wait)
         return sorted(latencies)
 

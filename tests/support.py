@@ -70,10 +70,13 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0, p
 class Daemon:
     """One daemon as a real process, its output in a file."""
 
-    def __init__(self, config: Config, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, config: Config, *arguments: str, environment: dict[str, str] | None = None, nice: int = 0
+    ) -> None:
         self.config = config
         self.arguments = arguments
         self.environment = environment or {}
+        self.nice = ["nice", "-n", str(nice)] if nice else []
         self.log = config.data.parent / f"{'-'.join(arguments).replace('/', '_')}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -85,7 +88,7 @@ class Daemon:
         }
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"daemons.{self.arguments[0]}", *self.arguments[1:]],
+                [*self.nice, sys.executable, "-m", f"daemons.{self.arguments[0]}", *self.arguments[1:]],
                 cwd=PROJECT,
                 env=environment | self.environment,
                 stdout=output,
@@ -96,6 +99,11 @@ class Daemon:
     @property
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
