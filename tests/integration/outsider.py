@@ -1,6 +1,7 @@
 """The exchange as an outsider meets it: real daemons, and clients made of nothing but `zmq` and `msgpack`."""
 
 import itertools
+import random
 import signal
 import time
 from collections import defaultdict
@@ -92,6 +93,13 @@ class Subscription:
 
     def wait_for_count(self, topic: str, count: int) -> list[Message]:
         return self.wait(topic, lambda messages: len(messages) >= count, f"{count} messages of {topic}")
+
+    def wait_for_sequence(self, topic: str, sequence: int) -> list[Message]:
+        return self.wait(
+            topic,
+            lambda messages: bool(messages) and messages[-1]["sequence"] >= sequence,
+            f"message {sequence} of {topic}",
+        )
 
     def close(self) -> None:
         self.socket.close()
@@ -196,12 +204,6 @@ class Venue:
             subscription.drain()
         return subscription
 
-    def restart(self, daemon: Daemon) -> None:
-        """Kill a daemon as a crash would, start it again, and wait until the exchange serves."""
-        daemon.kill()
-        daemon.start()
-        self.wait_until_ready()
-
     def check_alive(self) -> None:
         """Fail where a daemon has ended."""
         for daemon in self.daemons:
@@ -227,3 +229,59 @@ def venue(folder: Path, extra: str = "", assets: str = ASSETS) -> Iterator[Venue
             exchange.stop()
     finally:
         exchange.context.destroy(linger=0)
+
+
+def retransmit(venue: Venue, topic: str, first: int, to: int) -> Message:
+    reply: Message = venue.query.ask({"type": "retransmit", "topic": topic, "from": first, "to": to})
+    return reply
+
+
+def whole_topic(venue: Venue, topic: str) -> list[Message]:
+    """Return all messages of a topic, asked for in parts as the replies say."""
+    messages: list[Message] = []
+    start: int | None = 1
+    while start is not None:
+        reply = retransmit(venue, topic, start, 2**62)
+        assert reply["type"] == "retransmit", reply
+        assert reply["topic"] == topic
+        assert len(reply["messages"]) <= 1000
+        messages += reply["messages"]
+        start = reply.get("next")
+        assert start is None or start == len(messages) + 1
+    return messages
+
+
+def wait_for_sequences(venue: Venue, feed: Subscription) -> dict[str, int]:
+    """Return each public topic's last number, once a subscription made before the first order has it."""
+    for asset in venue.matching:
+        venue.settle(asset)
+    sequences: dict[str, int] = venue.query.ask(type="sequences")["sequences"]
+    for topic, last in sequences.items():
+        if last and not topic.startswith("status/"):  # which was published before anybody could subscribe
+            feed.wait_for_sequence(topic, last)
+    return sequences
+
+
+def trade_at_random(venue: Venue, count: int, seed: int) -> None:
+    """Enter, amend and cancel orders of four accounts at random."""
+    random_ = random.Random(seed)
+    accounts = [venue.account() for _ in range(4)]
+    orders: list[tuple[str, int]] = []
+    for _ in range(count):
+        account = random_.choice(accounts)
+        if orders and random_.random() < 0.4:
+            owner, order_id = random_.choice(orders)
+            named = {"account": owner, "asset": "ACME", "order_id": order_id}
+            if random_.random() < 0.4:
+                venue.do("cancel_order", **named)
+            else:
+                venue.do("amend_order", price=random_.randrange(980, 1025, 5), **named)
+                venue.do("amend_order", quantity=random_.randrange(10, 200, 10), **named)
+            continue
+        side, quantity, price = random_.choice(("buy", "sell")), random_.randrange(10, 200, 10), None
+        kind = random_.choice(("limit", "limit", "limit", "market"))
+        if kind == "limit":
+            price = random_.randrange(980, 1025, 5)
+        time_in_force = random_.choice(("gtc", "gtc", "gtc", "ioc", "fok"))
+        ack = venue.enter(account, side, quantity, price, order_type=kind, time_in_force=time_in_force)
+        orders.append((account, ack["order_id"]))

@@ -1,0 +1,219 @@
+"""The public topics as an outsider sees them: exact keys, gapless numbers, books that can be rebuilt."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.integration.outsider import Message, Subscription, Venue, trade_at_random, wait_for_sequences, whole_topic
+from tests.integration.outsider import venue as running_venue
+
+NAMES = ("trade", "bbo", "book", "order", "status")
+KEYS = {
+    "trade": {"trade_id", "price", "quantity", "aggressor", "maker_order_id", "taker_order_id"},
+    "bbo": {"bid", "ask"},
+    "book": {"changes"},
+    "order_added": {"order_id", "side", "price", "quantity"},
+    "order_executed": {"order_id", "quantity", "price", "trade_id"},
+    "order_reduced": {"order_id", "quantity"},
+    "order_deleted": {"order_id"},
+    "order_replaced": {"order_id", "price", "quantity"},
+    "status": {"status", "reason"},
+}
+COMMON = {"type", "asset", "sequence", "time"}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Venue, Subscription]]:
+    with running_venue(tmp_path_factory.mktemp("market-data"), "[limits]\nretained_messages = 100000") as venue:
+        feed = venue.public("")
+        yield venue, feed
+        feed.close()
+
+
+@pytest.fixture
+def venue(shared: tuple[Venue, Subscription]) -> Iterator[Venue]:
+    yield shared[0]
+    shared[0].clear()
+
+
+@pytest.fixture
+def feed(shared: tuple[Venue, Subscription]) -> Subscription:
+    return shared[1]
+
+
+# -- the messages ------------------------------------------------------------------------------------------------------
+
+
+def test_each_messages_keys_are_those_of_its_type(venue: Venue, feed: Subscription) -> None:
+    trade_at_random(venue, 200, seed=1)
+    wait_for_sequences(venue, feed)
+    seen = set()
+    for asset in venue.matching:
+        for name in NAMES:
+            for message in whole_topic(venue, f"{name}/{asset}/"):
+                kind = message["type"]
+                assert message.keys() == COMMON | KEYS[kind]
+                assert message["asset"] == asset
+                assert (kind if name != "order" else kind.split("_")[0]) == name
+                seen.add(kind)
+    assert seen == KEYS.keys()
+
+
+def test_every_topics_numbers_are_1_2_3_and_so_on(venue: Venue, feed: Subscription) -> None:
+    trade_at_random(venue, 100, seed=2)
+    sequences = wait_for_sequences(venue, feed)
+    assert sequences.keys() == {f"{name}/{asset}/" for name in NAMES for asset in venue.matching}
+    for topic, last in sequences.items():
+        messages = whole_topic(venue, topic)
+        assert [message["sequence"] for message in messages] == list(range(1, last + 1))
+        received = feed.messages[topic]
+        if received:
+            first = received[0]["sequence"]
+            assert messages[first - 1 :] == received[: last - first + 1], "sent again as it was sent first"
+        times = [message["time"] for message in messages]
+        assert times == sorted(times)
+    assert all(message["trade_id"] == message["sequence"] for message in feed.messages["trade/ACME/"])
+
+
+def test_one_trade_seen_on_every_topic(venue: Venue, feed: Subscription) -> None:
+    seller, buyer = venue.account(), venue.account()
+    start = wait_for_sequences(venue, feed)
+    maker = venue.enter(seller, "sell", 100, 1000)
+    taker = venue.enter(buyer, "buy", 40, 1005)
+    wait_for_sequences(venue, feed)
+
+    def since(name: str) -> list[Message]:
+        topic = f"{name}/ACME/"
+        new = [message for message in feed.messages[topic] if message["sequence"] > start[topic]]
+        return [{key: value for key, value in message.items() if key not in ("sequence", "asset")} for message in new]
+
+    trade_id = start["trade/ACME/"] + 1
+    assert since("trade") == [
+        {
+            "type": "trade",
+            "trade_id": trade_id,
+            "price": 1000,
+            "quantity": 40,
+            "aggressor": "buy",
+            "maker_order_id": maker["order_id"],
+            "taker_order_id": taker["order_id"],
+            "time": taker["time"],
+        }
+    ]
+    assert since("bbo") == [
+        {"type": "bbo", "bid": None, "ask": [1000, 100], "time": maker["time"]},
+        {"type": "bbo", "bid": None, "ask": [1000, 60], "time": taker["time"]},
+    ]
+    assert since("book") == [
+        {"type": "book", "changes": [["sell", 1000, 100, 1]], "time": maker["time"]},
+        {"type": "book", "changes": [["sell", 1000, 60, 1]], "time": taker["time"]},
+    ]
+    added = {"order_id": maker["order_id"], "side": "sell", "price": 1000, "quantity": 100, "time": maker["time"]}
+    executed = {"order_id": maker["order_id"], "quantity": 40, "price": 1000, "trade_id": trade_id}
+    assert since("order") == [
+        {"type": "order_added", **added},
+        {"type": "order_executed", **executed, "time": taker["time"]},
+    ]
+    assert since("status") == []
+
+
+def test_a_subscription_to_one_topic_gets_no_other(venue: Venue) -> None:
+    only = venue.public("trade/ACME/")
+    seller, buyer = venue.account(), venue.account()
+    for asset in ("BTC-USD", "ACME"):
+        venue.enter(seller, "sell", 10, 1000, asset=asset)
+        venue.enter(buyer, "buy", 10, 1000, asset=asset)
+    only.wait_for_count("trade/ACME/", 1)
+    assert only.messages.keys() <= {"trade/ACME/", "heartbeat/"}
+    only.close()
+
+
+def test_the_heartbeat_says_each_public_topics_last_number(venue: Venue, feed: Subscription) -> None:
+    sequences = wait_for_sequences(venue, feed)
+    heartbeats = feed.wait(
+        "heartbeat/", lambda messages: messages[-1]["sequences"] == sequences, f"a heartbeat with {sequences}"
+    )
+    assert heartbeats[-1].keys() == {"type", "time", "sequences"}
+    assert heartbeats[-1]["type"] == "heartbeat"
+
+
+# -- books -------------------------------------------------------------------------------------------------------------
+
+
+def apply_book(levels: dict[tuple[str, int], tuple[int, int]], message: Message) -> None:
+    for side, price, quantity, orders in message["changes"]:
+        if quantity:
+            levels[side, price] = (quantity, orders)
+        else:
+            assert orders == 0
+            del levels[side, price]
+
+
+def test_a_snapshot_and_the_updates_after_it_give_the_next_snapshot(venue: Venue, feed: Subscription) -> None:
+    trade_at_random(venue, 60, seed=3)
+    venue.settle()
+    first = venue.query.ask(type="book_snapshot", asset="ACME")
+    assert first.keys() == {"type", "asset", "sequence", "bids", "asks", "time"}
+    assert first["bids"] or first["asks"]
+    levels: dict[tuple[str, int], tuple[int, int]] = {}
+    for side, name in (("buy", "bids"), ("sell", "asks")):
+        levels |= {(side, price): (quantity, orders) for price, quantity, orders in first[name]}
+    trade_at_random(venue, 100, seed=4)
+    wait_for_sequences(venue, feed)
+    second = venue.query.ask(type="book_snapshot", asset="ACME")
+    for message in feed.messages["book/ACME/"]:
+        if first["sequence"] < message["sequence"] <= second["sequence"]:
+            apply_book(levels, message)
+    bids = sorted(([price, *level] for (side, price), level in levels.items() if side == "buy"), reverse=True)
+    asks = sorted([price, *level] for (side, price), level in levels.items() if side == "sell")
+    assert (bids, asks) == (second["bids"], second["asks"])
+    one = venue.query.ask(type="book_snapshot", asset="ACME", depth=1)
+    assert (one["bids"], one["asks"]) == (bids[:1], asks[:1])
+    last = feed.messages["bbo/ACME/"][-1]
+    assert last["bid"] == (bids[0][:2] if bids else None)
+    assert last["ask"] == (asks[0][:2] if asks else None)
+
+
+class OrderBook:
+    """An order-by-order book, from the messages of an order/ topic alone."""
+
+    def __init__(self) -> None:
+        self.orders: dict[int, list[Any]] = {}  # side, price, quantity; in order of time
+
+    def apply(self, message: Message) -> None:
+        kind, order_id = message["type"], message["order_id"]
+        if kind == "order_added":
+            assert order_id not in self.orders
+            self.orders[order_id] = [message["side"], message["price"], message["quantity"]]
+        elif kind == "order_deleted":
+            del self.orders[order_id]
+        elif kind == "order_replaced":
+            side = self.orders.pop(order_id)[0]
+            self.orders[order_id] = [side, message["price"], message["quantity"]]
+        else:
+            self.orders[order_id][2] -= message["quantity"]
+            assert self.orders[order_id][2] >= 0
+            if not self.orders[order_id][2]:
+                assert kind == "order_executed"
+                del self.orders[order_id]
+
+    def side(self, side: str) -> list[list[int]]:
+        found = [[order_id, price, quantity] for order_id, (of, price, quantity) in self.orders.items() if of == side]
+        return sorted(found, key=lambda order: -order[1] if side == "buy" else order[1])
+
+
+def test_an_order_book_from_the_first_message_on_is_the_snapshot(venue: Venue, feed: Subscription) -> None:
+    trade_at_random(venue, 200, seed=5)
+    wait_for_sequences(venue, feed)
+    snapshot = venue.query.ask(type="order_snapshot", asset="ACME")
+    assert {"type", "asset", "sequence", "bids", "asks"} <= snapshot.keys()
+    book = OrderBook()
+    for message in whole_topic(venue, "order/ACME/")[: snapshot["sequence"]]:
+        book.apply(message)
+    assert (book.side("buy"), book.side("sell")) == (snapshot["bids"], snapshot["asks"])
+    levels = venue.query.ask(type="book_snapshot", asset="ACME")
+    for side, name in (("buy", "bids"), ("sell", "asks")):
+        for price, quantity, orders in levels[name]:
+            at = [order for order in book.side(side) if order[1] == price]
+            assert (sum(order[2] for order in at), len(at)) == (quantity, orders)
