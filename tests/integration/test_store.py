@@ -726,10 +726,8 @@ def written_at_once(server: str, market: Market) -> dict[str, list[tuple[Any, ..
         return contents(dsn)
 
 
-def test_a_crash_of_the_server_is_made_up_for(server: str, tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)  # started by root, the server runs as another user, who must get through
-    config = write_config(tmp_path)
+def test_a_crash_of_the_server_is_made_up_for(server: str, open_folder: Path) -> None:
+    config = write_config(open_folder)
     dsn = database_dsn(config)
     market = random_market(4, 4000)
     daemon = Daemon(config, "postgres").start()
