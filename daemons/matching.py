@@ -55,6 +55,7 @@ def main(arguments: list[str], stop: Stop) -> None:
         if now >= heartbeat_due:
             heartbeat_due = now + HEARTBEAT_SECONDS
             engine.heartbeat()
+        engine.report_progress(now)
         if page.due():
             report(page, engine)
         if not settled and not engine.catching_up:

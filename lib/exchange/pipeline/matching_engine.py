@@ -14,6 +14,7 @@ from exchange.pipeline.log import Log
 from exchange.pipeline.stream import Index, Receiver
 
 DRAIN = 100  # messages taken from a socket before the others get their turn
+PROGRESS_SECONDS = 0.01  # between two reports of progress, at least: the order handler's backlog bound rests on them
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ class MatchingEngine:
         self.journal = journal
         self.events = events
         self.replays = replays
-        self.reported = 0
+        self.reported = 0  # the last sequence that the order handler was told of
+        self.reported_at = 0.0
 
     def serve_queue(self) -> None:
         """Apply what the order handler has pushed."""
@@ -107,10 +109,16 @@ class MatchingEngine:
                 control = codec.decode_control(payload)
                 sockets.send_reply(self.replays, envelope, self.event_log.replay(control.sequence))
 
+    def report_progress(self, now: float) -> None:
+        """Tell the order handler how far this daemon is, if that has changed and was not told a moment ago."""
+        if self.matching.sequence != self.reported and now - self.reported_at >= PROGRESS_SECONDS:
+            self.reported, self.reported_at = self.matching.sequence, now
+            sockets.try_send(self.journal, codec.encode(codec.Progress(self.asset, self.reported)))
+
     def heartbeat(self) -> None:
-        """Tell the receivers the log's last sequence, and the order handler how far this daemon is."""
+        """Tell the receivers the log's last sequence, and have the order handler told again how far this daemon is."""
         sockets.try_send(self.events, codec.stream_message(self.asset, self.event_log.index.last, ()))
-        sockets.try_send(self.journal, codec.encode(codec.Progress(self.asset, self.matching.sequence)))
+        self.reported = -1
 
     def apply(self, records: Sequence[Record]) -> None:
         """Apply requests, log their events, publish them."""

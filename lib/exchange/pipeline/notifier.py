@@ -1,7 +1,7 @@
 """The notifier's work: fold the assets' events, publish what comes of them, keep it for queries and retransmission."""
 
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 import zmq
@@ -17,6 +17,7 @@ from exchange.pipeline.sources import EventSources
 
 HEARTBEAT_TOPIC = b"heartbeat/"
 TRADES_KEPT = 1000  # of an asset, for the trades query
+TURN_RECORDS = 2000  # published before queries and heartbeats get their turn: a few hundredths of a second
 
 
 class AssetBoard:
@@ -29,7 +30,7 @@ class AssetBoard:
         self.retained_orders = retained_orders
         self.trades: deque[bytes] = deque(maxlen=TRADES_KEPT)
         self.orders: dict[str, int] = {}  # account/client_order_id -> order_id, of live and retained orders
-        self.ended: dict[int, PublishedOrder] = {}  # the last orders that ended, oldest first
+        self.ended: OrderedDict[int, PublishedOrder] = OrderedDict()  # the last orders that ended, oldest first
         self.live_from: int | None = None  # records up to this one were there at the start, and are not published again
 
     @property
@@ -65,9 +66,13 @@ class Notifier:
         self.published = 0
 
     def serve_events(self) -> None:
-        """Publish what the matching daemons have sent."""
+        """Publish what the matching daemons have sent, up to a turn's worth; queries and heartbeats come in between."""
+        left = TURN_RECORDS
         for asset, records in self.sources.receive():
             self.publish(self.boards[asset], records)
+            left -= len(records)
+            if left <= 0:
+                return
 
     def publish(self, board: AssetBoard, records: Sequence[EventRecord]) -> None:
         """Fold records in and publish their messages, unless they are of before the start.
@@ -151,7 +156,7 @@ def retain_ended(board: AssetBoard) -> None:
         board.ended[order.order_id] = order
     board.feed.ended.clear()
     while len(board.ended) > board.retained_orders:
-        order = board.ended.pop(next(iter(board.ended)))
+        _, order = board.ended.popitem(last=False)
         key = f"{order.account.name}/{order.client_order_id}"
         if board.orders.get(key) == order.order_id:
             del board.orders[key]

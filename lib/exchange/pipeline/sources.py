@@ -32,7 +32,10 @@ class EventSources:
             self.receivers[asset] = Receiver(asset, applied.get(asset, 0))
 
     def receive(self, limit: int = DRAIN) -> Iterator[tuple[str, Sequence[EventRecord]]]:
-        """Yield the records that have arrived, by asset and in order, from `limit` messages of each socket at most."""
+        """Yield the records that have arrived, by asset and in order, from `limit` messages of each socket at most.
+
+        The caller may stop at any time; what it has not been given stays in the sockets.
+        """
         for payload in sockets.drain(self.live, limit):
             asset, last, records = codec.decode_event_stream(payload)
             receiver = self.receivers.get(asset)
