@@ -231,7 +231,7 @@ def test_past_retention_a_message_is_too_old(tmp_path: Path) -> None:
         oldest = venue.enter(early, "buy", 10, LOW, time_in_force="ioc")
         for _ in range(20):
             venue.entry.ask([venue.order(account, "buy", 10, LOW) for _ in range(100)])
-        venue.settle()
+            venue.settle()  # what is published at once is dropped at once
         for topic in ("order/ACME/", f"execution/{account}/ACME/"):
             reply = retransmit(venue, topic, 1, 5)
             assert (reply["type"], reply["reason"]) == ("reject", "too_old")

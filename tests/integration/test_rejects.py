@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.outsider import Message, Venue
 from tests.integration.outsider import venue as running_venue
-from tests.support import running
+from tests.support import running, wait_until
 
 ASSETS = """
 [[asset]]
@@ -211,8 +211,10 @@ def test_nobody_reaches_another_accounts_order(venue: Venue, resting: tuple[str,
             reply = venue.entry.ask(request | {"account": stranger})
             refused(reply, kind, "unknown_order", str(order[key]), stranger)
     status = {"type": "order_status", "asset": "ACME", "order_id": order["order_id"]}
+    wait_until(
+        lambda: venue.query.ask(status | {"account": account}).get("order_status") == "new", "the owner sees the order"
+    )
     assert venue.query.ask(status | {"account": stranger})["reason"] == "unknown_order"
-    assert venue.query.ask(status | {"account": account})["order_status"] == "new"
 
 
 @pytest.mark.parametrize(
