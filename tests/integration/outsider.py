@@ -131,9 +131,12 @@ class Venue:
     def wait_until_ready(self) -> None:
         """Return when orders are taken and the notifier knows all that was taken so far."""
         assert self.entry.ask(type="ping")["type"] == "pong"
-        wait_until(
-            lambda: self.query.ask(type="sequences")["type"] == "sequences", "the notifier is ready", DEADLINE_SECONDS
-        )
+
+        def ready() -> bool:
+            reply = self.query.ask(type="sequences")
+            return reply["type"] == "sequences" and "rebuilding" not in reply
+
+        wait_until(ready, "the notifier is ready", DEADLINE_SECONDS)
 
     def account(self) -> str:
         """Return an account that has not traded yet; its orders are canceled at the end of the test."""
