@@ -1,5 +1,6 @@
 """A matching daemon: one asset's book. `python -m daemons.matching BTC-USD`."""
 
+import logging
 import time
 
 import zmq
@@ -61,6 +62,7 @@ def main(arguments: list[str], stop: Stop) -> None:
         if not settled and not engine.catching_up:
             settled = True
             settle_memory()
+            logging.info("%s: caught up, with %d requests applied", asset, engine.matching.sequence)
     context.destroy(linger=0)
     event_log.close()
     lock.release()

@@ -1,5 +1,6 @@
 """The notifier: publishes trades and all else that happens, answers queries. `python -m daemons.notifier`."""
 
+import logging
 import time
 
 import zmq
@@ -67,6 +68,7 @@ def main(arguments: list[str], stop: Stop) -> None:
         if not settled and not notifier.catching_up:
             settled = True
             settle_memory()
+            logging.info("caught up with all assets: %s", notifier.sources.processed)
     context.destroy(linger=0)
     lock.release()
 

@@ -28,7 +28,10 @@ def main(arguments: list[str], stop: Stop) -> None:
     entry = OrderEntry(
         journal.read, journal.has_room, time.time_ns, config.limits.max_backlog, config.limits.max_remembered_ids
     )
-    journal.open(entry.restore, lambda: last_applied(config.data / "events"))
+    applied = last_applied(config.data / "events")
+    journal.open(entry.restore, applied)
+    for asset, sequence in applied.items():
+        entry.note_applied(asset, sequence)
     logging.info("the journal holds %s", {asset: queue.sequence for asset, queue in entry.queues.items()})
     context = sockets.new_context()
     handler = OrderHandler(

@@ -1,6 +1,7 @@
 """What tests share: free ports, a configuration of their own, waits with a deadline, daemons as real processes."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -34,10 +35,15 @@ quantity_scale = 8
 
 def free_ports(count: int) -> list[int]:
     """Return TCP ports of the loopback interface that are free now, below the range that connections draw from."""
-    sockets = [socket.socket() for _ in range(count)]
+    sockets: list[socket.socket] = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            candidate = socket.socket()
+            try:
+                candidate.bind(("127.0.0.1", random.SystemRandom().randrange(15_000, 32_000)))
+                sockets.append(candidate)
+            except OSError:
+                candidate.close()
         return [each.getsockname()[1] for each in sockets]
     finally:
         for each in sockets:

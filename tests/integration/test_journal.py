@@ -21,7 +21,7 @@ def opened(folder: Path, downstream: dict[str, int] | None = None) -> tuple[Jour
     """Open a journal and return it with the records that it restored."""
     restored: list[Record] = []
     journal = Journal(folder, 1024 * 1024)
-    journal.open(restored.append, lambda: downstream or {})
+    journal.open(restored.append, downstream or {})
     return journal, restored
 
 

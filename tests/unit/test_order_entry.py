@@ -293,12 +293,26 @@ def test_a_queue_that_is_full_is_busy_until_its_requests_are_applied() -> None:
     assert entry.ack(new_order("d")).sequence == 5
 
 
-def test_what_the_journal_holds_at_a_restart_is_no_backlog() -> None:
+def test_a_restart_does_not_make_the_backlog_smaller_or_larger_than_it_is() -> None:
     live = Entry(max_backlog=2)
-    live.order_entry.queues["ACME"].applied = 1
+    live.order_entry.note_applied("ACME", 1)
     live.ack(new_order("a"))
     live.ack(new_order("b"))
-    assert live.restored().ack(new_order("c")).sequence == 4
+    restored = live.restored()
+    restored.order_entry.note_applied("ACME", 1)
+    assert restored.reject(new_order("c"))[0] == "busy"
+    restored.order_entry.note_applied("ACME", 3)
+    assert restored.ack(new_order("c")).sequence == 4
+
+
+def test_a_matching_daemon_that_rebuilds_its_book_has_applied_what_it_had() -> None:
+    entry = Entry(max_backlog=2)
+    entry.order_entry.note_applied("ACME", 1)
+    entry.ack(new_order("a"))
+    entry.order_entry.note_applied("ACME", 2)
+    entry.order_entry.note_applied("ACME", 1)
+    entry.ack(new_order("b"))
+    entry.ack(new_order("c"))
 
 
 def test_ids_are_remembered_up_to_the_bound() -> None:

@@ -122,11 +122,17 @@ class OrderEntry:
             self._define(record.asset, request.definition)
             self.queues[record.asset].listed = False  # until the configuration says so
         queue = self.queues[record.asset]
-        queue.sequence = queue.applied = record.sequence
+        queue.sequence = record.sequence
         if type(request) is requests.NewOrder:
             self._remember_order(self._account(record.account), queue, record.sequence, request)
         elif type(request) in (requests.AmendOrder, requests.CancelOrder, requests.MassCancel):
             self._remember_request(record)
+
+    def note_applied(self, asset: str, sequence: int) -> None:
+        """Note up to where an asset's matching daemon has come. (While it rebuilds its book it seems to be behind.)"""
+        queue = self.queues.get(asset)
+        if queue is not None and sequence > queue.applied:
+            queue.applied = sequence
 
     # -- requests ------------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ class Journal:
         self.log = Log(folder, segment_bytes, durable=True)
         self.indexes: dict[str, Index] = {}
 
-    def open(self, restore: Callable[[Record], None], downstream: Callable[[], dict[str, int]]) -> None:
+    def open(self, restore: Callable[[Record], None], downstream: dict[str, int]) -> None:
         """Read and verify the journal, hand every record to `restore`, and cut an unfinished write off its end.
 
         `downstream` gives, per asset, the last sequence that a matching daemon has applied. Raises Damaged, changing
@@ -43,7 +43,7 @@ class Journal:
         self.log.scan(on_record)
         if group:
             self.log.forget_from(group[0][0])
-        for asset, sequence in downstream().items():
+        for asset, sequence in downstream.items():
             known = self._index(asset).last
             if sequence > known:
                 raise Damaged(

@@ -17,6 +17,7 @@ from exchange.pipeline.sources import EventSources
 
 HEARTBEAT_TOPIC = b"heartbeat/"
 TRADES_KEPT = 1000  # of an asset, for the trades query
+PATIENCE_SECONDS = 5.0  # after a start, for matching daemons that have not been heard of
 TURN_RECORDS = 2000  # published before queries and heartbeats get their turn: a few hundredths of a second
 
 
@@ -64,6 +65,7 @@ class Notifier:
         self.public = public
         self.private = private
         self.published = 0
+        self.started_at = time.monotonic()
 
     def serve_events(self) -> None:
         """Publish what the matching daemons have sent, up to a turn's worth; queries and heartbeats come in between."""
@@ -143,6 +145,15 @@ class Notifier:
             for asset, board in self.boards.items()
             if account in board.feed.account_sequences and not board.rebuilding
         }
+
+    def soon_rebuilt(self, now: float) -> bool:
+        """Return whether what is still to be rebuilt is under way, or may be in a moment.
+
+        Otherwise the matching daemons of what is left are away, for who knows how long.
+        """
+        unheard_of = any(board.live_from is None for board in self.boards.values())
+        under_way = any(board.live_from is not None and board.rebuilding for board in self.boards.values())
+        return under_way or (unheard_of and now - self.started_at < PATIENCE_SECONDS)
 
     @property
     def catching_up(self) -> bool:

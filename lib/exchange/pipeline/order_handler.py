@@ -85,8 +85,8 @@ class OrderHandler:
             control = codec.decode_control(payload)
             if isinstance(control, codec.Replay):
                 sockets.send_reply(self.daemons, envelope, self.journal.replay(control.asset, control.sequence))
-            elif (queue := self.entry.queues.get(control.asset)) is not None:
-                queue.applied = control.sequence
+            else:
+                self.entry.note_applied(control.asset, control.sequence)
 
     def take_definitions(self) -> None:
         """Journal the definitions that order entry took at the start."""

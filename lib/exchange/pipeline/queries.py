@@ -1,5 +1,6 @@
 """The query endpoint: snapshots, retransmission, open orders, as of what the notifier has published."""
 
+import time
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -215,6 +216,8 @@ class Queries:
 
     def _sequences(self, query: messages.SequencesQuery) -> Reply:
         rebuilding = [asset for asset, board in self.notifier.boards.items() if board.rebuilding]
+        if rebuilding and self.notifier.soon_rebuilt(time.monotonic()):
+            raise Refusal("busy", f"{', '.join(rebuilding)}: being rebuilt after a start; try again in a moment")
         # One asset whose matching daemon is away is no reason to say nothing of the others.
         reply: Reply = {"rebuilding": rebuilding} if rebuilding else {}
         if query.account is UNSET:
