@@ -284,8 +284,11 @@ def test_above_the_backlogs_bound_the_asset_is_busy_until_its_matching_daemon_is
             refused(venue.entry.ask(type="mass_cancel", account="alice"), "mass_cancel", "busy", "20")
             other = venue.enter("alice", "buy", 10, 1000, asset="BTC-USD")
             assert other["sequence"] == 2, "the other asset goes on, and was not touched by the mass cancel"
+            venue.order_handler.kill()
+            venue.order_handler.start()
+            order = venue.order("alice", "buy", 10, 1000)
+            refused(venue.entry.ask(order), "new_order", "busy", "20")
             with running(*venue.matching.values()):
-                order = venue.order("alice", "buy", 10, 1000)
                 while (reply := venue.entry.ask(order))["type"] == "reject":
                     refused(reply, "new_order", "busy", "20")
                     assert all(daemon.alive for daemon in venue.matching.values())
