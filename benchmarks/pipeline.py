@@ -1,11 +1,13 @@
 """The whole pipeline, measured beside its physical limits in the same run: `python -m benchmarks.pipeline`.
 
+- latency, first, on a quiet exchange: one order each 1/rate s, timed from when it was due (so that a stall is not
+  hidden), to its ack; in slices of 2 s that alternate with the bare `fdatasync`, since a disk has its moods.
 - sustained: one client sends single orders over loopback, a bounded number in flight, for `--seconds`; every one is
   acknowledged durably, and the clock stops when the last row is in SQL. Orders are limit orders around a price that
   moves, of 20 accounts, a third of which trade, and cancels.
-- latency: one order each 1/rate s, timed from when it was due (so that a stall is not hidden), to its ack.
 - limits: a bare ROUTER/DEALER echo of the same messages, drained frame by frame, before and after; and a bare
   `fdatasync` loop on the same disk that writes as much as an order's record, at the same rate.
+- one run of all this is a sample; the figures of several, and their spread, are what to quote.
 
 Prints a line for each as it is there, and JSON at the end. All on one machine, the load generator included.
 """
@@ -37,6 +39,7 @@ ASSETS = ["A", "B", "C", "D"]
 WINDOW = 2_000  # requests in flight
 ACCOUNTS = [f"account{number}" for number in range(20)]
 RECORD_BYTES = 150  # about what an order takes in the journal
+SLICE_SECONDS = 2.0
 ACK = b"\xa3ack"
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
@@ -198,6 +201,22 @@ def measure_sync(folder: Path | None, rate: int, seconds: float) -> list[float]:
     return sorted(taken)
 
 
+def measure_latency(
+    context: zmq.Context[zmq.Socket[bytes]], config: Config, rate: int, arguments: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """Return the percentiles of acks and of bare syncs at a rate, in alternating slices."""
+    load = Load(context, config.endpoints.order_entry)
+    next_request = orders(rate)
+    acks: list[float] = []
+    syncs: list[float] = []
+    load.open_loop(rate, 1.0, next_request)
+    while len(acks) < rate * arguments.latency_seconds:
+        syncs += measure_sync(arguments.folder, rate, SLICE_SECONDS)
+        acks += load.open_loop(rate, SLICE_SECONDS, next_request)
+    load.socket.close()
+    return {"ack": percentiles(sorted(acks)), "bare_fdatasync": percentiles(sorted(syncs))}
+
+
 def measure_sustained(
     context: zmq.Context[zmq.Socket[bytes]], config: Config, pids: dict[str, int], seconds: float
 ) -> dict[str, Any]:
@@ -268,14 +287,10 @@ def main() -> None:
 
     echoes = [measure_echo(3.0)]
     with running(ASSETS, arguments.folder) as (config, pids), zmq.Context() as context:
+        for rate in arguments.rates:
+            show(f"latency_ms_at_{rate}", measure_latency(context, config, rate, arguments))
         show("sustained", measure_sustained(context, config, pids, arguments.seconds))
         show("rows", {table: count(config, table) for table in ("orders", "trades", "order_events")})
-        for rate in arguments.rates:
-            syncs = percentiles(measure_sync(arguments.folder, rate, arguments.latency_seconds))
-            load = Load(context, config.endpoints.order_entry)
-            latencies = percentiles(load.open_loop(rate, arguments.latency_seconds, orders(rate)))
-            load.socket.close()
-            show(f"latency_ms_at_{rate}", {"ack": latencies, "bare_fdatasync": syncs})
     echoes.append(measure_echo(3.0))
     show("echo_messages_per_second", [round(each) for each in echoes])
     rate = figures["sustained"]["to_last_sql_row_per_second"]
