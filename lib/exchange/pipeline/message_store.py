@@ -23,33 +23,34 @@ class Generation:
         folder.mkdir(parents=True, exist_ok=True)
         self.file, name = tempfile.mkstemp(dir=folder)
         os.unlink(name)  # noqa: PTH108 - by the name that mkstemp gave
-        self.topics: dict[str, tuple[int, array[int]]] = {}  # topic: first number, offsets from it on
+        self.firsts: dict[str, int] = {}  # each topic's first number
+        self.offsets: dict[str, array[int]] = {}  # where in the file its messages begin, from that one on
         self.count = 0
         self.size = 0
-        self.buffer: list[bytes] = []
+        self.buffer = bytearray()
 
     def add(self, topic: str, sequence: int, payload: bytes) -> None:
-        known = self.topics.get(topic)
-        if known is None:
-            known = self.topics[topic] = (sequence, array("Q"))
-        known[1].append(self.size)
-        self.buffer.append(len(payload).to_bytes(LENGTH_BYTES, "little"))
-        self.buffer.append(payload)
-        self.size += LENGTH_BYTES + len(payload)
+        offsets = self.offsets.get(topic)
+        if offsets is None:
+            self.firsts[topic] = sequence
+            offsets = self.offsets[topic] = array("Q")
+        offsets.append(self.size + len(self.buffer))
+        self.buffer += len(payload).to_bytes(LENGTH_BYTES, "little")
+        self.buffer += payload
         self.count += 1
 
     def write(self) -> None:
-        if self.buffer:
-            data = memoryview(b"".join(self.buffer))
-            self.buffer.clear()
-            while data:
-                data = data[os.write(self.file, data) :]
+        done = 0
+        while done < len(self.buffer):
+            done += os.write(self.file, memoryview(self.buffer)[done:])
+        self.size += done
+        self.buffer = bytearray()
 
     def read(self, topic: str, sequence: int) -> bytes | None:
-        known = self.topics.get(topic)
-        if known is None or not 0 <= sequence - known[0] < len(known[1]):
+        offsets = self.offsets.get(topic)
+        if offsets is None or not 0 <= (place := sequence - self.firsts[topic]) < len(offsets):
             return None
-        offset = known[1][sequence - known[0]]
+        offset = offsets[place]
         data = os.pread(self.file, LENGTH_BYTES + READ_AHEAD, offset)
         length = int.from_bytes(data[:LENGTH_BYTES], "little")
         if length > READ_AHEAD:
@@ -70,27 +71,28 @@ class MessageStore:
     def __init__(self, folder: Path, retained: int) -> None:
         self.folder = folder
         self.retained = retained
-        self.generations = [Generation(folder)]
+        self.newest = Generation(folder)
+        self.generations = [self.newest]
 
     def add(self, topic: str, sequence: int, payload: bytes) -> None:
         """Add a topic's next message."""
-        self.generations[-1].add(topic, sequence, payload)
+        self.newest.add(topic, sequence, payload)
 
     def write(self) -> None:
         """Make what was added readable, and drop what is past retention."""
-        newest = self.generations[-1]
         try:
-            newest.write()
+            self.newest.write()
         except OSError as error:
             logger.warning("%s: can't keep messages for retransmission: %s", self.folder, error)
             self._drop(len(self.generations))
-        if newest.count * 2 >= self.retained:
+        if self.newest.count * 2 >= self.retained:
             self._drop(len(self.generations) - 1)
 
     def _drop(self, count: int) -> None:
         for generation in self.generations[:count]:
             generation.close()
-        self.generations = [*self.generations[count:], Generation(self.folder)]
+        self.newest = Generation(self.folder)
+        self.generations = [*self.generations[count:], self.newest]
 
     def read(self, topic: str, sequence: int) -> bytes | None:
         """Return a topic's message, None where it is not retained."""
@@ -102,7 +104,7 @@ class MessageStore:
 
     def earliest(self, topic: str) -> int | None:
         """Return the number of a topic's first message that is retained, None where none is."""
-        return next((each.topics[topic][0] for each in self.generations if topic in each.topics), None)
+        return next((each.firsts[topic] for each in self.generations if topic in each.firsts), None)
 
     def close(self) -> None:
         for generation in self.generations:
