@@ -6,7 +6,6 @@ traceback and supervisor starts it again, into a replay.
 
 import gc
 import logging
-import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -58,18 +57,11 @@ def settle_memory() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-def allow_many_clients() -> None:
-    """Raise the limit of open files, each client's connection being one, as far as an ordinary process may."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 def run(name: str, main: Callable[[list[str], Stop], None]) -> None:
     """Run a daemon's `main(arguments, stop)` and exit: 0 when it was asked to stop, 2 where it refused to start."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format=f"%(asctime)s {name} %(levelname)s %(message)s", force=True
     )
-    allow_many_clients()
     try:
         main(sys.argv[1:], Stop())
     except (ConfigError, FolderError, Damaged, AlreadyRunning, Refused) as error:
