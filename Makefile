@@ -1,6 +1,6 @@
 # make run     the whole exchange in the foreground, under supervisord; Ctrl-C stops it
 # make test    check, then every test
-# make check   ruff and strict mypy
+# make check   ruff, strict mypy, and that imports point one way
 # make bench   the measurements that the README quotes
 #
 # Each sets up what it needs in .venv first. That takes Python 3.11 or later and, once, a way to install packages.
@@ -17,7 +17,8 @@ test: check
 check: environment
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check --quiet .
-	@exec .venv/bin/python -m mypy
+	@.venv/bin/python -m mypy
+	@exec .venv/bin/python -m pytest -q tests/unit/test_imports.py
 
 bench: environment
 	@exec .venv/bin/python -m benchmarks.pipeline
