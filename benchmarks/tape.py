@@ -4,6 +4,7 @@
 
 prints one JSON line a file: `file`, `messages`, `seconds`, `messages_per_second`, `sha256`. The seconds are the CPU
 time from the first record to the last, decoding included; formatting, sorting and hashing of the reports is not timed.
+The first tape is driven once before, untimed: the interpreter and the allocator are warm then, as a daemon's are.
 
 A tape has no accounts, and its modify is a cancel and an entry. The driver bridges that: all orders belong to one
 account of an asset that allows self-trades, and a modify removes and enters. (Ids on a tape come back after their order
@@ -169,6 +170,7 @@ def main(arguments: list[str]) -> int:
     if not files:
         print("usage: python -m benchmarks.tape [--limit] FILE.tape[.gz] [...]", file=sys.stderr)
         return 2
+    run(files[0])
     for path in files:
         figures = run(path)
         if limit:

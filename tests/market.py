@@ -92,8 +92,8 @@ class Market:
         lines: list[str] = []
         for name, side in (("sell", SELL), ("buy", BUY)):
             levels = list(self.matching.book.ladders[side].best_first())
-            for price, level in levels if side == BUY else reversed(levels):
-                queue = ", ".join(f"{order.order_id} has {order.leaves}" for order in level.orders.values())
+            for price, _, orders in levels if side == BUY else reversed(levels):
+                queue = ", ".join(f"{order.order_id} has {order.leaves}" for order in orders)
                 lines.append(f"{name} {price}: {queue}")
         return lines
 

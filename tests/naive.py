@@ -285,8 +285,8 @@ class Pair:
         for side in SIDES.values():
             queue = [
                 (price, order.order_id, order.leaves)
-                for price, level in self.matching.book.ladders[side].best_first()
-                for order in level.orders.values()
+                for price, _, orders in self.matching.book.ladders[side].best_first()
+                for order in orders
             ]
             assert queue == self.naive.queue(side), "both books have the same queue"
         assert self.ledger.open() == {order.order_id: order.open for order in self.naive.resting}
@@ -295,7 +295,7 @@ class Pair:
     def deepest_level(self) -> int:
         """Return the number of orders of the level that has most."""
         ladders = self.matching.book.ladders[1:]
-        return max((len(level.orders) for ladder in ladders for level in ladder.levels.values()), default=0)
+        return max((len(orders) for ladder in ladders for _, _, orders in ladder.best_first()), default=0)
 
 
 def run(seed: int, profile: str, count: int, check_every: int = 1) -> dict[str, object]:

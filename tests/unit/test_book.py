@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from exchange.core.book import DEEP, Book, Ladder, Level, Order
+from exchange.core.book import DEEP, Book, Ladder, Level, Order, orders_of
 from exchange.core.requests import BUY, SELL, Side
 from tests.market import Market
 
@@ -19,7 +19,7 @@ def rest(book: Book, order_id: int, side: Side, price: int, quantity: int = 10, 
 
 def queue(book: Book, side: Side, price: int) -> list[int]:
     """Return the order ids of a level, first in time first."""
-    return list(book.ladders[side].levels[side * price].orders)
+    return [order.order_id for order in orders_of(book.ladders[side].levels[side * price])]
 
 
 @pytest.mark.parametrize(("side", "best", "worst"), [(BUY, 103, 97), (SELL, 97, 103)])
@@ -28,7 +28,7 @@ def test_levels_are_sorted_by_price_however_they_came(side: Side, best: int, wor
     for order_id, price in enumerate((100, 103, 97, 101, 99), 1):
         rest(book, order_id, side, price)
         book.check()
-    prices = [price for price, _ in book.ladders[side].best_first()]
+    prices = [price for price, _, _ in book.ladders[side].best_first()]
     assert prices == sorted((97, 99, 100, 101, 103), reverse=side == BUY)
     assert (prices[0], prices[-1]) == (best, worst)
     assert book.best(side) == (best, 10)
@@ -46,7 +46,7 @@ def test_a_level_that_is_not_the_best_can_go_too(gone: int) -> None:
     orders = {price: rest(book, price, SELL, price) for price in (97, 100, 103)}
     book.remove(orders[gone])
     book.check()
-    assert [price for price, _ in book.ladders[SELL].best_first()] == [p for p in (97, 100, 103) if p != gone]
+    assert [price for price, _, _ in book.ladders[SELL].best_first()] == [p for p in (97, 100, 103) if p != gone]
 
 
 def test_a_cancel_in_the_middle_leaves_the_others_in_their_places() -> None:
@@ -75,7 +75,7 @@ def test_reduce_keeps_the_place_and_lowers_the_levels_total() -> None:
     first.quantity -= 7
     book.check()
     assert queue(book, BUY, 100) == [1, 2]
-    assert book.ladders[BUY].total(100) == 13
+    assert book.ladders[BUY].at(100) == (13, 2)
 
 
 @pytest.mark.parametrize("by", [0, -1, 10, 11])
@@ -87,10 +87,10 @@ def test_reduce_takes_some_and_leaves_some(by: int) -> None:
     book.check()
 
 
-def test_total_of_a_price_without_a_level_is_zero() -> None:
+def test_at_a_price_without_a_level_there_is_nothing() -> None:
     book = Book()
     rest(book, 1, BUY, 100)
-    assert [book.ladders[BUY].total(price) for price in (99, 100, 101)] == [0, 10, 0]
+    assert [book.ladders[BUY].at(price) for price in (99, 100, 101)] == [(0, 0), (10, 1), (0, 0)]
 
 
 def test_find_reaches_the_accounts_own_orders_only() -> None:
@@ -122,8 +122,9 @@ def test_a_queue_is_ordered_for_its_front_from_deep_on() -> None:
     kinds: list[type] = []
     for order_id in range(1, DEEP + 2):
         rest(book, order_id, SELL, 100)
-        kinds.append(type(book.ladders[SELL].levels[-100].orders))
-    assert kinds == [dict] * (DEEP - 1) + [OrderedDict] * 2
+        level = book.ladders[SELL].levels[-100]
+        kinds.append(type(level.orders) if isinstance(level, Level) else type(level))
+    assert kinds == [Order] + [dict] * (DEEP - 2) + [OrderedDict] * 2
 
 
 def test_a_deep_queue_that_has_emptied_and_fills_again_keeps_its_order() -> None:
@@ -191,6 +192,7 @@ def test_taking_one_order_of_a_deep_level_looks_at_that_order_only() -> None:
     for _ in range(10 * DEEP):
         market.sell(10, at=100)
     level = market.matching.book.ladders[SELL].levels[-100]
+    assert isinstance(level, Level)
     level.orders = CountingOrders(level.orders)
     CountingOrders.steps = 0
     for _ in range(10 * DEEP):
@@ -202,7 +204,9 @@ def test_taking_one_order_of_a_deep_level_looks_at_that_order_only() -> None:
 
 
 def level_of(book: Book) -> Level:
-    return book.ladders[BUY].levels[100]
+    level = book.ladders[BUY].levels[100]
+    assert isinstance(level, Level)
+    return level
 
 
 def empty_level(book: Book) -> None:
@@ -211,7 +215,7 @@ def empty_level(book: Book) -> None:
 
 
 def wrong_total(book: Book) -> None:
-    level_of(book).quantity += 1
+    level_of(book).leaves += 1
 
 
 def lost_key(book: Book) -> None:
@@ -224,7 +228,7 @@ def unsorted_keys(book: Book) -> None:
 
 def nothing_open(book: Book) -> None:
     order = level_of(book).orders[1]
-    level_of(book).quantity -= order.leaves
+    level_of(book).leaves -= order.leaves
     order.leaves = 0
 
 
@@ -242,6 +246,10 @@ def wrong_side(book: Book) -> None:
 
 def wrong_id(book: Book) -> None:
     level_of(book).orders[1].order_id = 7
+
+
+def wrong_price_of_a_lone_order(book: Book) -> None:
+    book.accounts["ann"].orders[2].price = 98
 
 
 def resting_but_not_the_accounts(book: Book) -> None:
@@ -281,6 +289,7 @@ def locked(book: Book) -> None:
         wrong_price,
         wrong_side,
         wrong_id,
+        wrong_price_of_a_lone_order,
         resting_but_not_the_accounts,
         the_accounts_but_not_resting,
         anothers_order,
@@ -294,6 +303,7 @@ def test_check_finds(plant: Callable[[Book], None]) -> None:
     rest(book, 1, BUY, 100)
     rest(book, 2, BUY, 99)
     rest(book, 3, SELL, 101)
+    rest(book, 4, BUY, 100)
     book.check()
     plant(book)
     with pytest.raises((AssertionError, KeyError)):

@@ -142,14 +142,14 @@ def queue(matching: Matching, side: str) -> list[tuple[int, int, int]]:
     """Return a side of the core's book as (price, order id, quantity) in priority order."""
     return [
         (price, order.order_id, order.leaves)
-        for price, level in matching.book.ladders[SIDES[side]].best_first()
-        for order in level.orders.values()
+        for price, _, orders in matching.book.ladders[SIDES[side]].best_first()
+        for order in orders
     ]
 
 
 def levels(matching: Matching, side: str) -> dict[int, tuple[int, int]]:
     ladder = matching.book.ladders[SIDES[side]]
-    return {price: (level.quantity, len(level.orders)) for price, level in ladder.best_first()}
+    return {price: (quantity, len(orders)) for price, quantity, orders in ladder.best_first()}
 
 
 @pytest.mark.parametrize(("profile", "count"), [("lively", 2000), ("deep", 500), ("huge", 1000), ("lonely", 500)])

@@ -97,7 +97,7 @@ def tape_record(message: dict[str, Any], sequence: int) -> bytes:
 
 
 def levels(driver: Driver, side: Side) -> list[list[int]]:
-    return [[price, level.quantity] for price, level in driver.matching.book.ladders[side].best_first()]
+    return [[price, quantity] for price, quantity, _ in driver.matching.book.ladders[side].best_first()]
 
 
 def best_price(driver: Driver, side: Side) -> int | None:

@@ -254,11 +254,7 @@ class Feed:
         changes: list[tuple[SideName, int, int, int]] = []
         ladders = self.book.ladders
         for side, price in self.touched:
-            level = ladders[side].levels.get(side * price)
-            if level is None:
-                changes.append((SIDE_NAMES[side], price, 0, 0))
-            else:
-                changes.append((SIDE_NAMES[side], price, level.quantity, len(level.orders)))
+            changes.append((SIDE_NAMES[side], price, *ladders[side].at(price)))
         self.touched.clear()
         sequences = self.sequences
         sequences["book"] = number = sequences["book"] + 1

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from exchange.core.asset import MAX_INTEGER, Asset
-from exchange.core.book import Book, Order
+from exchange.core.book import Book, Level, Order, orders_of
 from exchange.core.events import (
     AmendRejected,
     AssetDefined,
@@ -86,7 +86,7 @@ class Matching:
         if request.order_type == "market":
             self.events.append(OrderAccepted(order.order_id))
             self.enter(order, request.time_in_force, NO_LIMIT, "market_remainder")
-        elif request.time_in_force == "gtc" and self.book.ladders[side].total(price) + quantity > MAX_INTEGER:
+        elif request.time_in_force == "gtc" and self.book.ladders[side].at(price)[0] + quantity > MAX_INTEGER:
             self.events.append(OrderRejected(order.order_id, "invalid_quantity"))
         else:
             self.events.append(OrderAccepted(order.order_id))
@@ -108,7 +108,7 @@ class Matching:
                 order.quantity = quantity
             self.events.append(OrderReplaced(order.order_id, price, quantity, leaves, True))
         else:
-            beside = self.book.ladders[order.side].total(price) - (order.leaves if price == order.price else 0)
+            beside = self.book.ladders[order.side].at(price)[0] - (order.leaves if price == order.price else 0)
             if beside + leaves > MAX_INTEGER:
                 self.events.append(AmendRejected(request.order_id, "invalid_quantity"))
                 return
@@ -174,42 +174,31 @@ class Matching:
         """
         side, taker_id, account, leaves = taker.side, taker.order_id, taker.account, taker.leaves
         own = None if self.allow_self_trade else account
-        name = account.name
-        append = self.events.append
+        append, remove = self.events.append, self.book.remove
         opposite = self.book.ladders[-side]
         keys, levels = opposite.keys, opposite.levels
         while keys and (key := keys[-1]) >= limit:
-            price = -side * key
             level = levels[key]
-            orders = level.orders
-            while True:
-                maker_id = next(iter(orders))
-                maker = orders[maker_id]
-                maker_account = maker.account
-                if maker_account is own:
-                    taker.leaves = leaves
-                    self._cancel_incoming(taker, "self_trade_prevention")
-                    return True
-                self.trade_id = trade_id = self.trade_id + 1
-                open_quantity = maker.leaves
-                maker_name = maker_account.name
-                if leaves < open_quantity:
-                    maker.leaves = open_quantity - leaves
-                    level.quantity -= leaves
-                    append(TradeExecuted(trade_id, price, leaves, side, maker_id, taker_id, maker_name, name))
-                    return True
-                append(TradeExecuted(trade_id, price, open_quantity, side, maker_id, taker_id, maker_name, name))
-                leaves -= open_quantity
-                del orders[maker_id], maker_account.orders[maker_id]
-                if not orders:
-                    del levels[key]
-                    keys.pop()
-                    if not leaves:
-                        return True
-                    break
-                level.quantity -= open_quantity
-                if not leaves:
-                    return True
+            maker = level.orders[next(iter(level.orders))] if type(level) is Level else level
+            assert isinstance(maker, Order)
+            owner = maker.account
+            if owner is own:
+                taker.leaves = leaves
+                self._cancel_incoming(taker, "self_trade_prevention")
+                return True
+            maker_leaves = maker.leaves
+            quantity = leaves if leaves < maker_leaves else maker_leaves
+            self.trade_id = trade_id = self.trade_id + 1
+            append(
+                TradeExecuted(trade_id, -side * key, quantity, side, maker.order_id, taker_id, owner.name, account.name)
+            )
+            if quantity == maker_leaves:
+                remove(maker)
+            else:
+                opposite.reduce(maker, quantity)
+            leaves -= quantity
+            if not leaves:
+                return True
         taker.leaves = leaves
         return False
 
@@ -225,17 +214,17 @@ class Matching:
             if key < limit:
                 return False
             level = opposite.levels[key]
-            if not own:
-                wanted -= level.quantity
-            else:
-                for order_id, maker in level.orders.items():
-                    if order_id in own:
+            if own:
+                for maker in orders_of(level):
+                    if maker.order_id in own:
                         return False
                     wanted -= maker.leaves
                     if wanted <= 0:
                         return True
-            if wanted <= 0:
-                return True
+            else:
+                wanted -= level.leaves
+                if wanted <= 0:
+                    return True
         return False
 
     def _cancel_incoming(self, order: Order, reason: CancelReason) -> None:

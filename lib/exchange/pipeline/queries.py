@@ -123,12 +123,8 @@ class Queries:
             raise Refusal("malformed", f"depth {depth}: must be 1 or more; leave it out for the whole book")
 
         def levels(side: Side) -> list[tuple[int, int, int]]:
-            ladder = feed.book.ladders[side]
-            keys = ladder.keys if depth is None else ladder.keys[-depth:]
-            return [
-                (side * key, level.quantity, len(level.orders))
-                for key, level in ((key, ladder.levels[key]) for key in reversed(keys))
-            ]
+            best = feed.book.ladders[side].best_first(depth)
+            return [(price, quantity, len(orders)) for price, quantity, orders in best]
 
         return {
             "asset": query.asset,
@@ -144,8 +140,8 @@ class Queries:
         def orders(side: Side) -> list[tuple[int, int, int]]:
             return [
                 (order.order_id, price, order.leaves)
-                for price, level in feed.book.ladders[side].best_first()
-                for order in level.orders.values()
+                for price, _, queue in feed.book.ladders[side].best_first()
+                for order in queue
             ]
 
         return {
