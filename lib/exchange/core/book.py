@@ -4,10 +4,11 @@ Buys and sells are one code path. A level's key is `side * price` (side: buy 1, 
 better price has the larger key and the best level is the last of the sorted keys.
 
 Most levels hold a single order, so such a level is that order, and nothing is built around it: measured, a tenth of the
-core's time less, and 337 bytes an order instead of 593 where each is alone at its price. From the second order on a level is a `Level`, whose queue is
-a dict by order id: insertion order is time order, and a cancel is a `del`. A plain dict is quickest; but reading the
-front of one scans the slots of those who left it, which makes a deep queue that is eaten order by order quadratic. So a
-queue that grows to DEEP becomes an `OrderedDict`, whose front is read at the same cost however many have left.
+core's time less, and 337 bytes an order instead of 593 where each is alone at its price. From the second order on a
+level is a `Level`, whose queue is a dict by order id: insertion order is time order, and a cancel is a `del`. A plain
+dict is quickest; but reading the front of one scans the slots of those who left it, which makes a deep queue that is
+eaten order by order quadratic. So a queue that grows to DEEP becomes an `OrderedDict`, whose front is read at the same
+cost however many have left.
 
 Costs: add, remove and reduce O(1), plus O(log n) and a short move of memory to place or take out a level that is not
 the best.
