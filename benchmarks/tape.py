@@ -135,7 +135,7 @@ def run(path: Path) -> dict[str, object]:
     driver.matching.check()
     messages = len(data) // RECORD.size
     return {
-        "file": path.name,
+        "file": str(path),
         "messages": messages,
         "seconds": round(seconds, 4),
         "messages_per_second": round(messages / seconds),
@@ -161,7 +161,7 @@ def run_limit(path: Path) -> dict[str, object]:
     seconds = time.process_time() - start
     gc.enable()
     messages = len(data) // RECORD.size
-    return {"file": path.name, "limit_seconds": round(seconds, 4), "limit_per_second": round(messages / seconds)}
+    return {"limit_seconds": round(seconds, 4), "limit_per_second": round(messages / seconds)}
 
 
 def main(arguments: list[str]) -> int:

@@ -41,15 +41,15 @@ def main(arguments: list[str], stop: Stop) -> None:
         poller.register(socket, zmq.POLLIN)
     while not stop:
         if not storage.connected and not storage.connect():
+            storage.wait()
             report(page, storage)
-            time.sleep(RETRY_SECONDS)
             continue
         poller.poll(POLL_MS)
         storage.collect()
         if storage.due():
             storage.write()
         sources.ask(time.monotonic())
-        storage.check_behind()
+        storage.check_history(time.monotonic())
         if page.due():
             report(page, storage)
     if storage.connected:
@@ -74,8 +74,8 @@ class Storage:
         self.pending: list[EventRecord] = []
         self.rows = 0
         self.collected_at = 0.0  # when the oldest of the pending ones came
-        self.ahead_since: float | None = None
-        self.stored = 0
+        self.last_applied: dict[str, int] = {}
+        self.stored = 0  # rows, since the start
 
     def connect(self) -> bool:
         """Open the database and go on after what it has; return whether it could be reached."""
@@ -121,30 +121,37 @@ class Storage:
         self.pending.clear()
         self.rows = 0
 
-    def check_behind(self) -> None:
+    def wait(self) -> None:
+        """Wait before the database is tried again, and keep an eye on how much waits for it."""
+        until = time.monotonic() + RETRY_SECONDS
+        while (left := until - time.monotonic()) > 0:
+            self.sources.live.poll(round(left * 1000) + 1)
+            self.sources.note()
+
+    def check_history(self, now: float) -> None:
         """Refuse to go on where the database has more of an asset than its event log: they are not of one history."""
-        ahead = self.sources.ahead()
-        now = time.monotonic()
-        if not ahead:
-            self.ahead_since = None
-        elif self.ahead_since is None:
-            self.ahead_since = now
-        elif now - self.ahead_since > AHEAD_SECONDS:
-            asset, (stored, last) = next(iter(ahead.items()))
+        stream = self.sources.lost_end(now)
+        if stream is not None:
             raise Refused(
-                f"the database has requests of {asset} up to {stored}, and its event log ends with {last}: they are of "
-                "different histories; restore the data folder that belongs to the database, or give this exchange "
-                "another, empty, database (database.dsn)"
+                f"the database has requests of {stream.asset} up to {stream.sequence}, and its event log ends with "
+                f"{stream.sender_last}: they are of different histories; restore the data folder that belongs to the "
+                "database, or give this exchange another, empty, database (database.dsn)"
             )
+
+    def applied(self) -> dict[str, int]:
+        """Return the last request of each asset that is stored, as of when the database was there last."""
+        if self.connected:
+            self.last_applied = {asset: place.sequence for asset, place in self.writer.applied().items()}
+        return {asset: self.last_applied.get(asset, 0) for asset in self.sources.receivers}
 
 
 def report(page: StatusPage, storage: Storage) -> None:
     """Say on the status page what has been stored, and what waits."""
-    behind = storage.sources.behind
+    applied = storage.applied()
     page.write(
         "running" if storage.connected else f"waiting for the database: {storage.error}",
-        storage.sources.processed,
-        behind,
+        applied,
+        {asset: max(0, receiver.last - applied[asset]) for asset, receiver in storage.sources.receivers.items()},
         rows=storage.stored,
     )
 

@@ -44,16 +44,21 @@ def main(arguments: list[str], stop: Stop) -> None:
     heartbeat_due = 0.0
     settled = False
     while not stop:
-        ready = dict(poller.poll(round(HEARTBEAT_SECONDS * 1000)))
-        if engine.queue in ready:
-            engine.serve_queue()
-        if engine.journal in ready:
-            engine.serve_journal()
-        if engine.replays in ready:
-            engine.serve_replays()
+        if engine.no_room:
+            time.sleep(HEARTBEAT_SECONDS)
+            engine.log_and_publish()
+        else:
+            ready = dict(poller.poll(round(HEARTBEAT_SECONDS * 1000)))
+            if engine.queue in ready:
+                engine.serve_queue()
+            if engine.journal in ready and not engine.no_room:
+                engine.serve_journal()
+            if engine.replays in ready and not engine.no_room:
+                engine.serve_replays()
         now = time.monotonic()
         engine.ask(now)
-        if now >= heartbeat_due:
+        engine.check_journal(now)
+        if now >= heartbeat_due and not engine.no_room:
             heartbeat_due = now + HEARTBEAT_SECONDS
             engine.heartbeat()
         engine.report_progress(now)
@@ -72,7 +77,11 @@ def report(page: StatusPage, engine: MatchingEngine) -> None:
     """Say on the status page what has been applied, and what is known to wait."""
     asset, matching = engine.asset, engine.matching
     page.write(
-        "catching up" if engine.catching_up else "running",
+        f"waiting for room on disk: {engine.no_room}"
+        if engine.no_room
+        else "catching up"
+        if engine.catching_up
+        else "running",
         {asset: matching.sequence},
         {asset: engine.receiver.behind},
         events=matching.event_sequence,

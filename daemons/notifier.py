@@ -35,7 +35,7 @@ def main(arguments: list[str], stop: Stop) -> None:
         sockets.client_publisher(context, config.endpoints.market_data, queue),
         sockets.client_publisher(context, config.endpoints.private, queue, zmq.XPUB),
     )
-    queries = Queries(notifier, sockets.client_router(context, config.endpoints.query, queue))
+    queries = Queries(notifier, sockets.client_router(context, config.endpoints.query, sockets.QUERY_REPLY_QUEUE))
     page = StatusPage(config.status_folder, "notifier")
     settle_memory()
 

@@ -37,13 +37,14 @@ def main(arguments: list[str], stop: Stop) -> None:
     handler = OrderHandler(
         entry,
         journal,
-        sockets.client_router(context, config.endpoints.order_entry, config.limits.send_queue),
+        sockets.client_router(context, config.endpoints.order_entry, sockets.REPLY_QUEUE),
         sockets.router(context, config.journal_endpoint),
         {asset.asset: sockets.push(context, config.orders_endpoint(asset.asset)) for asset in config.assets},
         config.limits.max_batch_requests,
     )
     define_assets(config, entry)
     handler.take_definitions()
+    tell_of_removed(entry)
     page = StatusPage(config.status_folder, "order_handler")
     settle_memory()
     logging.info("taking requests at %s", config.endpoints.order_entry)
@@ -78,6 +79,18 @@ def define_assets(config: Config, entry: OrderEntry) -> None:
                 logging.info("%s: defined", asset)
         except ValueError as error:
             raise Refused(f"{config.folder / 'assets.toml'}: [[asset]] {asset.asset}: {error}") from None
+
+
+def tell_of_removed(entry: OrderEntry) -> None:
+    """Say which assets have a past and are not in the configuration any more."""
+    for asset, queue in entry.queues.items():
+        if not queue.listed:
+            logging.warning(
+                "%s: not in the configuration any more: it takes no requests; its orders stay as they are, and %d "
+                "requests wait for a matching daemon",
+                asset,
+                queue.sequence - queue.applied,
+            )
 
 
 def last_applied(events: Path) -> dict[str, int]:

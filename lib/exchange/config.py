@@ -20,6 +20,7 @@ from exchange.core.asset import Asset
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENDPOINT = re.compile(r"tcp://(\*|[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})\Z")
+MOST_ASSETS = 1000
 LONGEST_RUN_FOLDER = 68  # leaves room for the longest socket name within the 107 bytes of a Unix socket's path
 
 
@@ -158,7 +159,7 @@ RULES: dict[str, tuple[type, dict[str, Rule]]] = {
             "allow_remote": (lambda value: isinstance(value, bool), "must be true or false"),
         },
     ),
-    "journal": (Journal, {"segment_bytes": whole(1024 * 1024, 2**32)}),
+    "journal": (Journal, {"segment_bytes": whole(1024 * 1024, 2**30)}),
     "limits": (
         Limits,
         {
@@ -260,6 +261,8 @@ def _read_assets(path: Path, mistakes: list[str]) -> tuple[Asset, ...]:
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         mistakes.append(f"{path}: asset: there must be at least one table [[asset]]")
         return ()
+    if len(tables) > MOST_ASSETS:
+        mistakes.append(f"{path}: {len(tables)} tables [[asset]]: must be at most {MOST_ASSETS}, a process each")
     assets: dict[str, Asset] = {}
     for number, table in enumerate(tables, 1):
         name = table.get("asset", f"number {number}")

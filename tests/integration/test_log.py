@@ -70,35 +70,64 @@ def test_records_go_on_in_the_next_segment_and_the_chain_with_them(tmp_path: Pat
     assert contents(tmp_path) == bodies
 
 
-def test_reading_from_a_position_crosses_segments_and_ends_with_what_is_written(tmp_path: Path) -> None:
+def test_records_are_read_at_their_positions_over_segments_and_to_what_is_written(tmp_path: Path) -> None:
     log, _ = opened(tmp_path)
     bodies = [number.to_bytes(2, "big") * 250 for number in range(20)]
     positions = [append_when_ready(log, body) for body in bodies]
     log.sync()
-    for first in range(len(bodies)):
-        found: list[tuple[int, bytes]] = []
-        position = positions[first]
-        while len(found) < len(bodies) - first:
-            chunk = list(log.read_from(position, 1200))
-            assert chunk, "each read gets on"
-            found += chunk
-            position = found[-1][0] + RECORD.size + len(found[-1][1])
-        assert found == list(zip(positions, bodies, strict=True))[first:]
+    for step in (1, 3, 7):
+        for first in range(len(bodies)):
+            found: list[bytes] = []
+            while len(found) < len(bodies[first::step]):
+                chunk = log.read_at(positions[first::step][len(found) :], 1200)
+                assert chunk, "each read gets on"
+                found += chunk
+            assert found == bodies[first::step]
     unwritten = log.append(b"not written yet")
     assert log.read(unwritten) == b"not written yet"
-    assert (unwritten, b"not written yet") not in list(log.read_from(positions[-1]))
+    assert log.read_at([positions[-1], unwritten]) == [bodies[-1]]
     log.sync()
-    assert log.read(unwritten) == b"not written yet"
+    assert log.read_at([positions[-1], unwritten]) == [bodies[-1], b"not written yet"]
     log.close()
 
 
 def test_a_record_larger_than_a_read_is_read_whole(tmp_path: Path) -> None:
     log, _ = opened(tmp_path, durable=False)
-    position = log.append(b"x" * 20_000)  # larger than a segment, too: a segment is made for it
-    log.append(b"next")
+    large = bytes(range(256)) * 4000  # larger than a segment, too: a segment is made for it
+    positions = [log.append(large), log.append(b"next")]
     log.write()
-    assert [body for _, body in log.read_from(position, 100)] == [b"x" * 20_000]
+    assert log.read_at(positions[:1], 100) == [large]
+    assert log.read_at(positions[1:]) == [b"next"]
     log.close()
+
+
+def test_a_segment_larger_than_one_read_of_the_system_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system reads 2 GiB at a time at most; here 1,000 bytes."""
+    written(tmp_path, [BODIES])
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, offset: pread(file, min(size, 1000), offset))
+    assert contents(tmp_path) == BODIES
+
+
+def test_a_write_that_found_no_room_is_made_again_when_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, _ = opened(tmp_path, durable=False)
+    log.append(BODIES[0])
+
+    def fail(file: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", fail)
+        with pytest.raises(OSError, match="No space"):
+            log.write()
+    log.append(BODIES[1])
+    log.write()
+    log.close()
+    assert opened(tmp_path, durable=False)[1] == BODIES[:2]
 
 
 @pytest.mark.parametrize("cut_to_size", [True, False], ids=["file cut short", "rest of the file zero"])

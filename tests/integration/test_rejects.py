@@ -79,7 +79,7 @@ NEW_ORDER_REJECTS: list[tuple[str, Message, tuple[str, ...]]] = [
     ("malformed", {"side": REMOVED}, ("side",)),
     ("malformed", {"side": "hold"}, ("side 'hold'", "buy, sell")),
     ("malformed", {"side": 1}, ("side 1",)),
-    ("malformed", {"quantity": REMOVED}, ("quantity",)),
+    ("invalid_quantity", {"quantity": REMOVED}, ("quantity", "missing")),
     ("malformed", {"quantity": None}, ("quantity None", "`int`")),
     ("malformed", {"quantity": 20.0}, ("quantity 20.0", "`int`", "`float`")),
     ("malformed", {"quantity": "20"}, ("quantity '20'", "`int`", "`str`")),

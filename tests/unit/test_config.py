@@ -73,7 +73,7 @@ IN_EXCHANGE = [
     ("[security]\nallow_remote = 1", "exchange.toml: security.allow_remote = 1: must be true or false"),
     (
         "[journal]\nsegment_bytes = 1000",
-        "exchange.toml: journal.segment_bytes = 1000: must be a whole number of 1048576 to 4294967296",
+        "exchange.toml: journal.segment_bytes = 1000: must be a whole number of 1048576 to 1073741824",
     ),
     (
         "[limits]\nmax_backlog = 0",
@@ -140,11 +140,11 @@ IN_ASSET = [
     ("price_scale = 19", "price_scale = 19: must be 0 to 18"),
     ("quantity_scale = 19", "quantity_scale = 19: must be 0 to 18"),
     ("tick_size = 0", "tick_size = 0: must be 1 or more, in price units"),
-    ("lot_size = 0", "lot_size = 0: must be 1 or more, in quantity units, at most 2^53 - 1"),
+    ("lot_size = 0", "lot_size = 0: must be 1 or more, in quantity units, at most 2^63 - 1"),
     ("min_quantity = 0", "min_quantity = 0: must be 1 or more, at most max_quantity"),
     ("min_quantity = 11\nmax_quantity = 10", "min_quantity = 11: must be 1 or more, at most max_quantity"),
-    ("lot_size = 11\nmax_quantity = 10", "max_quantity = 10: must be lot_size or more, at most 2^53 - 1"),
-    (f"max_quantity = {2**53}", f"max_quantity = {2**53}: must be lot_size or more, at most 2^53 - 1"),
+    ("lot_size = 11\nmax_quantity = 10", "max_quantity = 10: must be lot_size or more, at most 2^63 - 1"),
+    (f"max_quantity = {2**63}", f"max_quantity = {2**63}: must be lot_size or more, at most 2^63 - 1"),
     ("min_price = 0", "min_price = 0: must be 1 or more, at most max_price"),
     ("min_price = 11\nmax_price = 10", "min_price = 11: must be 1 or more, at most max_price"),
     ("tick_size = 11\nmax_price = 10", "max_price = 10: must be tick_size or more, at most 2^63 - 1"),
@@ -198,7 +198,7 @@ def test_a_mistake_in_assets_toml_as_a_whole_is_named(tmp_path: Path, text: str,
 
 
 def test_the_limits_of_an_asset_are_taken(tmp_path: Path) -> None:
-    text = f"price_scale = 18\nlot_size = {MAX_QUANTITY}\ntick_size = {MAX_INTEGER}\nself_trade = 'allow'"
+    text = f"price_scale = 18\nlot_size = {MAX_QUANTITY}\nmax_quantity = {MAX_INTEGER}\ntick_size = {MAX_INTEGER}\nself_trade = 'allow'"
     (asset,) = read(tmp_path, assets=ONE_ASSET + text).assets
     assert (asset.lot_size, asset.tick_size, asset.self_trade) == (MAX_QUANTITY, MAX_INTEGER, "allow")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from exchange.pipeline.codec import Replay, decode_control
-from exchange.pipeline.stream import RETRY_SECONDS, Receiver
+from exchange.pipeline.stream import LOST_END_SECONDS, RETRY_SECONDS, Receiver
 
 
 class Numbered(Struct, frozen=True):
@@ -71,11 +71,37 @@ def test_a_replay_is_asked_for_once_until_it_is_answered_or_too_late() -> None:
     assert end.request(10.1 + RETRY_SECONDS) is not None, "there is more: ask on at once"
 
 
-def test_a_sender_that_has_lost_its_end_is_seen() -> None:
+def test_a_sender_that_has_lost_its_end_is_seen_when_it_stays_so() -> None:
     end = receiver(10)
+    assert not end.lost_end(0.0)
     end.receive(7, [])
     assert (end.sequence, end.sender_last) == (10, 7)
     assert end.request(0.0) is None
+    assert not end.lost_end(1.0)
+    assert not end.lost_end(1.0 + LOST_END_SECONDS)
+    assert end.lost_end(1.1 + LOST_END_SECONDS)
+
+
+def test_an_answer_that_is_older_than_what_came_since_is_no_lost_end() -> None:
+    end = receiver()
+    end.receive(5, numbered(1, 5))
+    end.replayed(3, numbered(1, 3))
+    assert not end.lost_end(0.0)
+    end.receive(5, [])
+    assert not end.lost_end(1.0 + LOST_END_SECONDS)
+
+
+def test_an_answer_that_brings_nothing_new_is_not_followed_by_another_question_at_once() -> None:
+    end = receiver()
+    end.receive(9, [])
+    assert end.request(10.0) is not None
+    end.replayed(9, [])
+    assert end.request(10.1) is None
+    end.replayed(9, numbered(1, 4))
+    assert end.request(10.2) is not None
+    end.replayed(9, numbered(1, 4))
+    assert end.request(10.3) is None, "a second answer to the first question"
+    assert end.request(10.2 + RETRY_SECONDS) is not None
 
 
 @given(st.integers(0, 2**32), st.floats(0, 0.9))

@@ -30,6 +30,7 @@ class BackgroundQuery:
     def _open(self) -> zmq.Socket[bytes]:
         socket = self.context.socket(zmq.DEALER)
         socket.linger = 0
+        socket.ipv6 = "[" in self.endpoint
         socket.connect(self.endpoint)
         return socket
 

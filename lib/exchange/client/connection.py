@@ -33,6 +33,7 @@ class RequestSocket(Generic[Value]):
     def _open(self) -> zmq.Socket[bytes]:
         socket = self.context.socket(zmq.DEALER)
         socket.linger = 0
+        socket.ipv6 = "[" in self.endpoint
         socket.connect(self.endpoint)
         return socket
 

@@ -84,6 +84,7 @@ class Feed:
         self.query = BackgroundQuery(queries.endpoint, context)
         self.socket = (context or default_context()).socket(zmq.SUB)
         self.socket.linger = 0
+        self.socket.ipv6 = "[" in endpoint
         self.socket.rcvhwm = RECEIVE_QUEUE
         self.socket.connect(endpoint)
         for topic in self.topics:

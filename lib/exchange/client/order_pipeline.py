@@ -251,6 +251,7 @@ class OrderPipeline:
     def _open(self) -> None:
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.linger = 0
+        self.socket.ipv6 = "[" in self.endpoint
         self.socket.sndhwm = 0  # the window is the bound
         self.socket.rcvhwm = 0
         self.socket.setsockopt(zmq.RECONNECT_IVL, -1)

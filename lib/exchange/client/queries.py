@@ -15,7 +15,7 @@ import zmq
 from msgspec import UNSET, Struct
 
 from exchange.client.connection import RequestSocket
-from exchange.client.errors import ProtocolError, Rejected
+from exchange.client.errors import ProtocolError, Rejected, Unreachable
 from exchange.client.orders import FIRST_PAUSE_S, LONGEST_PAUSE_S, TRY_AGAIN
 from exchange.core.asset import Asset
 from exchange.core.messages import (
@@ -109,14 +109,20 @@ class Queries:
         timeout = timeout if timeout is not None else self.timeout
         deadline = time.monotonic() + timeout
         pause = FIRST_PAUSE_S
+        refused: Rejected | None = None
         while True:
-            reply = self.connection.ask(frame, max(deadline - time.monotonic(), FIRST_PAUSE_S), read)
+            try:
+                reply = self.connection.ask(frame, max(deadline - time.monotonic(), FIRST_PAUSE_S), read)
+            except Unreachable:
+                if refused is not None:  # it did answer, if not as was hoped
+                    raise refused from None
+                raise
             if reply.get("type") != "reject":
                 reply.pop("request_id", None)
                 return reply
-            reject = convert(reply, Reject)
-            if reject.reason not in TRY_AGAIN or time.monotonic() + pause >= deadline:
-                raise Rejected(reject)
+            refused = Rejected(convert(reply, Reject))
+            if refused.reason not in TRY_AGAIN or time.monotonic() + pause >= deadline:
+                raise refused
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 

@@ -46,9 +46,9 @@ class Asset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         rule("price_scale", 0 <= self.price_scale <= MAX_SCALE, f"0 to {MAX_SCALE}")
         rule("quantity_scale", 0 <= self.quantity_scale <= MAX_SCALE, f"0 to {MAX_SCALE}")
         rule("tick_size", 1 <= self.tick_size <= MAX_INTEGER, "1 or more, in price units")
-        rule("lot_size", 1 <= self.lot_size <= MAX_QUANTITY, "1 or more, in quantity units, at most 2^53 - 1")
+        rule("lot_size", 1 <= self.lot_size <= MAX_INTEGER, "1 or more, in quantity units, at most 2^63 - 1")
         rule("min_quantity", 1 <= self.min_quantity <= self.max_quantity, "1 or more, at most max_quantity")
-        rule("max_quantity", self.lot_size <= self.max_quantity <= MAX_QUANTITY, "lot_size or more, at most 2^53 - 1")
+        rule("max_quantity", self.lot_size <= self.max_quantity <= MAX_INTEGER, "lot_size or more, at most 2^63 - 1")
         rule("min_price", 1 <= self.min_price <= self.max_price, "1 or more, at most max_price")
         rule("max_price", self.tick_size <= self.max_price <= MAX_INTEGER, "tick_size or more, at most 2^63 - 1")
         return found

@@ -27,7 +27,7 @@ class NewOrder(Request, tag="new_order", frozen=True, gc=False, kw_only=True):
     client_order_id: str
     asset: str
     side: SideName
-    quantity: int
+    quantity: int | UnsetType = UNSET
     order_type: Literal["limit", "market", "stop", "stop_limit"] = "limit"
     price: int | UnsetType = UNSET
     stop_price: int | UnsetType = UNSET

@@ -10,7 +10,7 @@ Memory, per order: 14 bytes in arrays by order id, and about 200 for its `client
 
 from array import array
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from msgspec import UNSET, Struct
 
@@ -167,6 +167,8 @@ class OrderEntry:
         queue = self._queue(message.asset)
         order_type, time_in_force = supported(message)
         side, quantity = SIDES[message.side], message.quantity
+        if quantity is UNSET:
+            raise Rejection("invalid_quantity", "quantity: is missing; every order needs one")
         price = 0
         if message.price is not UNSET:
             if order_type == "market":
@@ -372,19 +374,23 @@ class OrderEntry:
 
     def _queue(self, asset: str) -> AssetQueue:
         queue = self.queues.get(asset)
-        if queue is None or not queue.listed:
-            listed = [name for name, each in self.queues.items() if each.listed]
-            raise Rejection(
-                "unknown_asset", f"asset {asset!r:.80}: not traded here; there are {', '.join(listed[:20])}"
-            )
+        if queue is None:
+            self._reject_asset(asset)
         return queue
+
+    def _reject_asset(self, asset: str) -> NoReturn:
+        listed = [name for name, queue in self.queues.items() if queue.listed]
+        raise Rejection("unknown_asset", f"asset {asset!r:.80}: not traded here; there are {', '.join(listed[:20])}")
 
     def _check_bounds(self, queue: AssetQueue, remembers: bool, records: int = 1) -> None:
         """Raise Rejection where one of the bounds of the exchange is reached.
 
         `remembers` says whether the request has an id to be remembered. One that has none is taken when no more ids
-        can be: whoever can't enter an order any more must be able to cancel.
+        can be: whoever can't enter an order any more must be able to cancel. An asset that is listed no more takes
+        nothing new; what repeats an earlier request has been answered before this is asked.
         """
+        if not queue.listed:
+            self._reject_asset(queue.definition.asset)
         if queue.sequence - queue.applied >= self.max_backlog:
             raise Rejection(
                 "busy", f"{queue.definition.asset} has {self.max_backlog} requests waiting, its bound; try again later"

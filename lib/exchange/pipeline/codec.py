@@ -23,6 +23,7 @@ decode_record = msgspec.msgpack.Decoder(Record).decode
 decode_event_record = msgspec.msgpack.Decoder(EventRecord).decode
 decode_record_stream = msgspec.msgpack.Decoder(tuple[str, int, list[Record]]).decode
 decode_event_stream = msgspec.msgpack.Decoder(tuple[str, int, list[EventRecord]]).decode
+_decode_place = msgspec.msgpack.Decoder(tuple[str, int, msgspec.Raw]).decode
 decode_order_entry = msgspec.msgpack.Decoder(messages.OrderEntryRequest).decode
 decode_order_entry_batch = msgspec.msgpack.Decoder(list[messages.OrderEntryRequest]).decode
 _decode_raw_batch = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
@@ -50,6 +51,12 @@ decode_control = msgspec.msgpack.Decoder(Replay | Progress).decode
 def stream_message(asset: str, last: int, bodies: Sequence[bytes]) -> bytes:
     """Return the stream message of records that are encoded already."""
     return b"".join((b"\x93", encode(asset), encode(last), b"\xdd", len(bodies).to_bytes(4, "big"), *bodies))
+
+
+def decode_stream_place(payload: bytes) -> tuple[str, int]:
+    """Return a stream message's asset and last sequence, its records left as they are."""
+    asset, last, _ = _decode_place(payload)
+    return asset, last
 
 
 def is_array(payload: bytes) -> bool:

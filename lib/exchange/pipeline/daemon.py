@@ -14,7 +14,7 @@ from types import FrameType
 from exchange import config as configuration
 from exchange.config import Config, ConfigError
 from exchange.folders import FolderError, prepare_run_folder
-from exchange.pipeline.log import Damaged
+from exchange.pipeline.log import Damaged, NoRoom
 from exchange.status import AlreadyRunning
 
 REFUSED = 2  # the exit status of a daemon that can't start until somebody does something
@@ -64,7 +64,7 @@ def run(name: str, main: Callable[[list[str], Stop], None]) -> None:
     )
     try:
         main(sys.argv[1:], Stop())
-    except (ConfigError, FolderError, Damaged, AlreadyRunning, Refused) as error:
+    except (ConfigError, FolderError, Damaged, NoRoom, AlreadyRunning, Refused) as error:
         for line in str(error).splitlines():
             logging.error("%s", line)  # noqa: TRY400 - the text says all; a traceback would bury it
         sys.exit(REFUSED)

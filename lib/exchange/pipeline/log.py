@@ -19,13 +19,14 @@ file's size; the next one is made ready by a thread, away from the writer's path
 from another) grow as they are written, and are never synced.
 """
 
+import errno
 import logging
 import os
 import struct
 import threading
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,10 @@ MAGIC_BYTES = MAGIC.to_bytes(4, "little")
 MAX_BODY_BYTES = 2**31
 ZEROS = bytes(1024 * 1024)
 RETRY_ALLOCATION_SECONDS = 1.0
+RESERVE_BYTES = 8 * 1024 * 1024  # of the disk, left for the event logs and the database
 READ_BYTES = 256 * 1024
+NEAR_RECORDS = 256  # of an asset, read together where they lie near each other
+NEAR_BYTES = 1024
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +151,7 @@ class Log:
         self.bases.append(base)
 
     def _scan_segment(self, segment: Segment, on_record: Callable[[int, bytes], None] | None, last: bool) -> None:
-        data = os.pread(segment.file, os.fstat(segment.file).st_size, 0)
+        data = _read_all(segment.file)
         previous = SEGMENT.unpack_from(data)[4]
         if previous != self.checksum:
             raise Damaged(
@@ -196,7 +200,7 @@ class Log:
             self.tail = None
         if self.segments and self.durable:
             segment = self.segments[-1]
-            _fill_with_zeros(segment.file, self.end - segment.base, segment.size)
+            _fill_with_zeros(segment.file, os.fstat(segment.file).st_size, segment.size)
             os.fsync(segment.file)
         if self.durable:
             self.allocator = Allocator(self.folder, self.segment_bytes)
@@ -240,13 +244,12 @@ class Log:
             self._rotate(size)
 
     def write(self) -> None:
-        """Write the buffer to the file. An error leaves the log unusable: end the process."""
+        """Write the buffer to the file. After an OSError all of it is still to be written, and may be tried again."""
         if not self.buffer:
             return
-        data = b"".join(self.buffer)
-        self.buffer.clear()
         segment = self.segments[-1]
-        _pwrite_all(segment.file, data, self.buffer_start - segment.base)
+        _pwrite_all(segment.file, b"".join(self.buffer), self.buffer_start - segment.base)
+        self.buffer.clear()
         self.buffer_start = self.end
 
     def sync(self) -> None:
@@ -291,30 +294,37 @@ class Log:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def read_from(self, position: int, limit: int = READ_BYTES) -> Iterator[tuple[int, bytes]]:
-        """Yield (position, body) of written records from `position` on, until about `limit` bytes have been read."""
-        while position < self.buffer_start:
-            index = bisect_right(self.bases, position) - 1
-            segment = self.segments[index]
-            offset = position - segment.base
-            data = os.pread(segment.file, max(limit, RECORD.size), offset)
-            at = 0
-            while (found := self._parse(data, at)) is not None:
-                yield position, found
-                step = RECORD.size + len(found)
-                at += step
-                position += step
-                if position >= self.buffer_start:
-                    return
-            if at:
-                return
-            length = _length_at(data)
-            if length:  # a record larger than the limit
-                limit = RECORD.size + length
-                continue
-            if index + 1 == len(self.segments):
-                return
-            position = self.bases[index + 1] + SEGMENT_HEADER_BYTES
+    def read_at(self, positions: Sequence[int], limit: int = READ_BYTES) -> list[bytes]:
+        """Return the written records at rising positions, as many as about `limit` bytes of reading give.
+
+        What lies between them is read where that is quicker than to begin anew, and not looked at.
+        """
+        bodies: list[bytes] = []
+        data, start = b"", 0
+        for number, position in enumerate(positions):
+            body = _parse(data, position - start) if start <= position < start + len(data) else None
+            if body is None:
+                if limit <= 0:
+                    break
+                near = positions[min(number + NEAR_RECORDS, len(positions) - 1)]
+                data, start = self._read_near(position, near + NEAR_BYTES - position), position
+                limit -= len(data)
+                body = _parse(data, 0)
+                if body is None:
+                    break
+            bodies.append(body)
+        return bodies
+
+    def _read_near(self, position: int, size: int) -> bytes:
+        """Return about `size` bytes of a segment from a position on, the record there whole, to where is written."""
+        if position >= self.buffer_start:
+            return b""
+        segment = self.segments[bisect_right(self.bases, position) - 1]
+        offset = position - segment.base
+        end = min(segment.size, self.buffer_start - segment.base)
+        data = os.pread(segment.file, min(max(size, RECORD.size), READ_BYTES, end - offset), offset)
+        length = RECORD.size + _length_at(data)
+        return data if length <= len(data) else os.pread(segment.file, length, offset)
 
     def read(self, position: int) -> bytes:
         """Return the body of the record at a position, written or still buffered."""
@@ -324,19 +334,9 @@ class Log:
                 if at == position:
                     return record[RECORD.size :]
                 at += len(record)
-        for _, body in self.read_from(position, 4096):
+        for body in self.read_at([position]):
             return body
         raise Damaged(f"{self.folder}: no record at position {position}")
-
-    @staticmethod
-    def _parse(data: bytes, offset: int) -> bytes | None:
-        if len(data) - offset < RECORD.size:
-            return None
-        magic, _, previous, length, _ = RECORD.unpack_from(data, offset)
-        if magic != MAGIC or offset + RECORD.size + length > len(data):
-            return None
-        found = parse_record(data, offset, previous)
-        return None if found is None else found[0]
 
     def close(self) -> None:
         if self.allocator is not None:
@@ -362,6 +362,14 @@ def parse_record(data: bytes, offset: int, previous: int) -> tuple[bytes, int] |
     if zlib.crc32(body, zlib.crc32(data[offset + 8 : start])) != checksum:
         return None
     return body, checksum
+
+
+def _parse(data: bytes, offset: int) -> bytes | None:
+    """Return the body of the record at an offset, None where there is no whole and valid one."""
+    if len(data) - offset < RECORD.size:
+        return None
+    found = parse_record(data, offset, RECORD.unpack_from(data, offset)[2])
+    return None if found is None else found[0]
 
 
 def _length_at(data: bytes) -> int:
@@ -402,6 +410,16 @@ def _pwrite_all(file: int, data: bytes, offset: int) -> None:
         offset += written
 
 
+def _read_all(file: int) -> bytes:
+    """Return a file's bytes; one call may read less than all of a large one."""
+    parts: list[bytes] = []
+    offset = 0
+    while part := os.pread(file, max(os.fstat(file).st_size - offset, 1), offset):
+        parts.append(part)
+        offset += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 def _fill_with_zeros(file: int, start: int, end: int) -> None:
     while start < end:
         start += os.pwrite(file, ZEROS[: end - start], start)
@@ -433,6 +451,10 @@ class Allocator:
     def allocate(self) -> None:
         """Make the file. Raises OSError where the disk has no room."""
         self.path.unlink(missing_ok=True)
+        room = os.statvfs(self.path.parent)
+        if room.f_bavail * room.f_frsize < self.segment_bytes + RESERVE_BYTES:
+            # To find that out by writing would fill the disk to its last byte, for everybody who writes to it.
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for {self.segment_bytes} bytes", str(self.path))
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             done = 0

@@ -1,6 +1,8 @@
 """A matching daemon's work: its asset's requests from the order handler in, events to its log and to everybody out."""
 
+import errno
 import logging
+from collections import deque
 from collections.abc import Sequence
 
 import zmq
@@ -76,6 +78,9 @@ class MatchingEngine:
         self.journal = journal
         self.events = events
         self.replays = replays
+        self.unlogged: deque[bytes] = deque()  # event records that are yet to be written to the log
+        self.unpublished: list[bytes] = []  # those written, or in the log's buffer, that are yet to be published
+        self.no_room = ""  # why the log can't be written now
         self.reported = 0  # the last sequence that the order handler was told of
         self.reported_at = 0.0
 
@@ -89,12 +94,16 @@ class MatchingEngine:
         """Apply what the order handler has sent again."""
         for payload in sockets.drain(self.journal, DRAIN):
             _, last, records = codec.decode_record_stream(payload)
-            if last < self.receiver.sequence:
-                raise Refused(
-                    f"{self.asset}: the journal ends with request {last}, and request {self.receiver.sequence} has "
-                    "been applied: the journal's end was lost; stop the exchange and restore the journal from a copy"
-                )
             self.apply(self.receiver.replayed(last, records))
+
+    def check_journal(self, now: float) -> None:
+        """Refuse to go on where the journal has less than it once gave. `now` in seconds."""
+        if self.receiver.lost_end(now):
+            raise Refused(
+                f"{self.asset}: the journal ends with request {self.receiver.sender_last}, and request "
+                f"{self.receiver.sequence} has been applied: the journal's end was lost; stop the exchange and restore "
+                "the journal from a copy"
+            )
 
     def ask(self, now: float) -> None:
         """Ask the order handler for what is missing, if anything is."""
@@ -124,20 +133,39 @@ class MatchingEngine:
         """Apply requests, log their events, publish them."""
         if not records:
             return
-        apply, append, encode, logged = self.matching.apply, self.event_log.append, codec.encode, self.logged
-        bodies: list[bytes] = []
+        apply, encode, logged = self.matching.apply, codec.encode, self.logged
         for record in records:
             result = apply(record)
             if result.sequence > logged:
-                body = encode(result)
-                append(body)
-                bodies.append(body)
+                self.unlogged.append(encode(result))
             elif result.sequence == logged:
                 self._check_against_log(result)
-        if bodies:
+        self.log_and_publish()
+
+    def log_and_publish(self) -> None:
+        """Write what has come of requests to the log, then publish it.
+
+        Without room on disk it waits here, and `no_room` says so: call again, and apply nothing meanwhile.
+        """
+        unlogged, logged = self.unlogged, self.unpublished
+        try:
+            while unlogged:
+                self.event_log.append(unlogged[0])
+                logged.append(unlogged.popleft())
             self.event_log.write()
-            message = codec.stream_message(self.asset, self.event_log.index.last, bodies)
-            sockets.try_send(self.events, message)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            if not self.no_room:
+                logger.warning("%s: waiting for room on disk: %s", self.event_log.log.folder, error)
+            self.no_room = str(error)
+            return
+        if self.no_room:
+            logger.info("%s: there is room on disk again", self.event_log.log.folder)
+            self.no_room = ""
+        if logged:
+            sockets.try_send(self.events, codec.stream_message(self.asset, self.event_log.index.last, logged))
+            logged.clear()
 
     def _check_against_log(self, result: EventRecord) -> None:
         """Compare the last event record of the log with what its request gives now: the core must not have changed."""

@@ -89,7 +89,7 @@ class OrderHandler:
                 self.entry.note_applied(control.asset, control.sequence)
 
     def take_definitions(self) -> None:
-        """Journal the definitions that order entry took at the start."""
+        """Journal the definitions that order entry took at the start. Raises NoRoom where the disk has none."""
         self._journal_records()
         if self.outgoing:
             self.journal.sync()

@@ -18,7 +18,9 @@ from exchange.pipeline.notifier import AssetBoard, Notifier
 from exchange.pipeline.order_handler import malformed, too_long
 
 MAX_MESSAGES = 1000  # in one reply
-DRAIN = 20  # queries answered before the events get their turn
+DRAIN = 20  # queries answered, at most, before the events get their turn
+TURN_SECONDS = 0.005  # after which no other query is begun before that
+MAX_REPLY_BYTES = 1024 * 1024  # of retransmitted messages in one reply
 ASSET_FIELDS = (
     "asset",
     "price_scale",
@@ -64,8 +66,11 @@ class Queries:
 
     def serve(self) -> None:
         """Answer the queries that are waiting."""
+        until = time.monotonic() + TURN_SECONDS
         for envelope, payload in sockets.drain_router(self.clients, DRAIN):
             sockets.send_reply(self.clients, envelope, codec.encode(self.answer(payload)))
+            if time.monotonic() > until:
+                return
 
     def answer(self, payload: bytes | None) -> Reply | Reject:
         """Return the reply to a query."""
@@ -164,8 +169,17 @@ class Queries:
             raise Refusal("too_old", f"{query.topic} {first}: past retention; the first kept is {earliest}", earliest)
         to = min(query.to, last)
         stop = min(to, first + MAX_MESSAGES - 1)
-        payloads = [store.read(query.topic, sequence) for sequence in range(first, stop + 1)]
-        reply: Reply = {"topic": query.topic, "messages": [msgspec.Raw(each) for each in payloads if each is not None]}
+        found: list[msgspec.Raw] = []
+        size = 0
+        for sequence in range(first, stop + 1):
+            payload = store.read(query.topic, sequence)
+            assert payload is not None, "what is within retention is there"
+            found.append(msgspec.Raw(payload))
+            size += len(payload)
+            if size >= MAX_REPLY_BYTES:
+                stop = sequence
+                break
+        reply: Reply = {"topic": query.topic, "messages": found}
         if stop < to:
             reply["next"] = stop + 1
         return reply
@@ -211,18 +225,18 @@ class Queries:
         return codec.describe_map(order.report) | {"report": msgspec.Raw(order.report)}
 
     def _sequences(self, query: messages.SequencesQuery) -> Reply:
-        rebuilding = [asset for asset, board in self.notifier.boards.items() if board.rebuilding]
-        if rebuilding and self.notifier.soon_rebuilt(time.monotonic()):
-            raise Refusal("busy", f"{', '.join(rebuilding)}: being rebuilt after a start; try again in a moment")
-        # One asset whose matching daemon is away is no reason to say nothing of the others.
-        reply: Reply = {"rebuilding": rebuilding} if rebuilding else {}
+        reply = self._rebuilding()
         if query.account is UNSET:
             return reply | {"sequences": self.notifier.public_sequences()}
         return reply | {"account": query.account, "sequences": self.notifier.private_sequences(query.account)}
 
     def _open_orders(self, query: messages.OpenOrdersQuery) -> Reply:
-        assets = list(self.notifier.boards) if query.asset is UNSET else [query.asset]
-        boards = [self._board(asset) for asset in assets]
+        reply: Reply = {}
+        if query.asset is UNSET:
+            reply = self._rebuilding()
+            boards = [board for board in self.notifier.boards.values() if not board.rebuilding]
+        else:
+            boards = [self._board(query.asset)]
         orders: list[msgspec.Raw] = []
         sequences: dict[str, int] = {}
         for board in boards:
@@ -235,4 +249,15 @@ class Queries:
                     for _, order in sorted(account.orders.items())
                     if isinstance(order, PublishedOrder)
                 )
-        return {"account": query.account, "orders": orders, "sequences": sequences}
+        return reply | {"account": query.account, "orders": orders, "sequences": sequences}
+
+    def _rebuilding(self) -> Reply:
+        """Return which assets a reply about all of them leaves out.
+
+        One whose matching daemon is away is no reason to say nothing of the others. While what is to be rebuilt after a
+        start is under way, though, there is nothing to be said.
+        """
+        rebuilding = [asset for asset, board in self.notifier.boards.items() if board.rebuilding]
+        if rebuilding and self.notifier.soon_rebuilt(time.monotonic()):
+            raise Refusal("busy", f"{', '.join(rebuilding)}: being rebuilt after a start; try again in a moment")
+        return {"rebuilding": rebuilding} if rebuilding else {}

@@ -15,6 +15,8 @@ NOBLOCK = zmq.NOBLOCK
 SNDMORE = zmq.SNDMORE
 RCVMORE = zmq.RCVMORE
 INTERNAL_QUEUE = 1_000  # stream messages between daemons; what does not fit is asked for again later
+REPLY_QUEUE = 10_000  # replies that one client of order entry has yet to read, beyond which they are dropped
+QUERY_REPLY_QUEUE = 100  # the same of queries, whose replies are larger
 RECEIVE_QUEUE = 1_000  # requests of one client, beyond which TCP holds it back
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 2 * MAX_REQUEST_BYTES  # what is too long is answered up to here; beyond, the connection ends
@@ -40,6 +42,7 @@ def _new(context: zmq.Context[zmq.Socket[bytes]], kind: int, send: int, receive:
 
 
 def _bind(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
+    socket.ipv6 = "[" in endpoint
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
@@ -51,9 +54,9 @@ def _bind(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
     return socket
 
 
-def client_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, send_queue: int) -> zmq.Socket[bytes]:
+def client_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, reply_queue: int) -> zmq.Socket[bytes]:
     """A ROUTER that clients connect to. A frame of more than MAX_FRAME_BYTES ends its sender's connection."""
-    socket = _new(context, zmq.ROUTER, send_queue, RECEIVE_QUEUE)
+    socket = _new(context, zmq.ROUTER, reply_queue, RECEIVE_QUEUE)
     socket.maxmsgsize = MAX_FRAME_BYTES
     _keep_alive(socket)
     return _bind(socket, endpoint)
@@ -70,11 +73,16 @@ def client_publisher(
 
 
 def _keep_alive(socket: zmq.Socket[bytes]) -> None:
-    """Notice clients that went without a word, and forget them."""
-    socket.heartbeat_ivl = 10_000
-    socket.heartbeat_timeout = 30_000
+    """Notice clients that went without a word, and forget them.
+
+    By TCP, not by ZMTP heartbeats: libzmq 4.3.5 aborts the process when a heartbeat is due for a peer that has gone
+    while its input was held back.
+    """
     socket.tcp_keepalive = 1
-    socket.setsockopt(zmq.IPV6, 1)
+    socket.tcp_keepalive_idle = 10
+    socket.tcp_keepalive_intvl = 5
+    socket.tcp_keepalive_cnt = 4
+    socket.tcp_maxrt = 30_000
 
 
 def push(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:

@@ -55,13 +55,16 @@ class EventSources:
             if request is not None:
                 sockets.try_send(self.replays[asset], request)
 
-    def ahead(self) -> dict[str, tuple[int, int]]:
-        """Return (given, the sender's last) of the assets of which more has been given than the sender says it has."""
-        return {
-            asset: (receiver.sequence, receiver.sender_last)
-            for asset, receiver in self.receivers.items()
-            if receiver.known and receiver.sequence > receiver.sender_last
-        }
+    def note(self) -> None:
+        """Read only how far the matching daemons are, and drop what they send: it will be asked for again."""
+        for payload in sockets.drain(self.live, DRAIN):
+            asset, last = codec.decode_stream_place(payload)
+            if asset in self.receivers:
+                self.receivers[asset].receive(last, ())
+
+    def lost_end(self, now: float) -> Receiver[EventRecord] | None:
+        """Return a stream of which more was received than its sender has (see Receiver.lost_end), if there is one."""
+        return next((receiver for receiver in self.receivers.values() if receiver.lost_end(now)), None)
 
     @property
     def processed(self) -> dict[str, int]:

@@ -15,6 +15,8 @@ from exchange.pipeline.log import READ_BYTES, Log
 
 RETRY_SECONDS = 1.0  # after which a replay that was not answered is asked for again
 HEARTBEAT_SECONDS = 0.25
+MOST_RECORDS = 5_000  # in the answer to one replay
+LOST_END_SECONDS = 10.0  # for which a sender may have less than its receiver: it may be making its end again
 
 
 class Sequenced(Protocol):
@@ -33,7 +35,7 @@ class Receiver(Generic[T]):
     `sequence` is the last one given, `last` the last one that the sender is known to have on disk.
     """
 
-    __slots__ = ("asked_at", "asset", "known", "last", "sender_last", "sequence")
+    __slots__ = ("ahead_since", "asked_at", "asset", "known", "last", "sender_last", "sequence")
 
     def __init__(self, asset: str, sequence: int = 0) -> None:
         self.asset = asset
@@ -41,6 +43,7 @@ class Receiver(Generic[T]):
         self.last = sequence
         self.sender_last = 0  # what the sender's latest message said; less than `sequence` where it has lost its end
         self.known = False  # whether the sender has said anything yet
+        self.ahead_since: float | None = None  # since when the sender has had less than was received
         self.asked_at: float | None = None  # when a replay was asked for that is not answered yet
 
     def receive(self, last: int, records: Sequence[T]) -> Sequence[T]:
@@ -60,9 +63,23 @@ class Receiver(Generic[T]):
         return fresh
 
     def replayed(self, last: int, records: Sequence[T]) -> Sequence[T]:
-        """Take the answer to a replay and return those of its records that are next."""
-        self.asked_at = None
-        return self.receive(last, records)
+        """Take the answer to a replay and return those of its records that are next.
+
+        One that brings nothing new (a second answer to the same question, or of a sender that has not got it yet) does
+        not count as the answer: what is missing is asked for again a second after it was, not at once.
+        """
+        fresh = self.receive(last, records)
+        if fresh:
+            self.asked_at = None
+        return fresh
+
+    def lost_end(self, now: float) -> bool:
+        """Return whether the sender has said for some time that it has less than it once gave (`now` in seconds)."""
+        if not self.known or self.sequence <= self.sender_last:
+            self.ahead_since = None
+        elif self.ahead_since is None:
+            self.ahead_since = now
+        return self.ahead_since is not None and now - self.ahead_since > LOST_END_SECONDS
 
     def request(self, now: float) -> bytes | None:
         """Return the replay to ask the sender for at the time `now` (seconds), None where there is nothing to ask."""
@@ -99,14 +116,6 @@ class Index:
 
     def replay(self, log: Log, sequence: int, limit: int = READ_BYTES) -> bytes:
         """Return a stream message of the records from a sequence on, about `limit` bytes of the log at most."""
-        positions = self.positions
-        bodies: list[bytes] = []
-        if 1 <= sequence <= len(positions):
-            wanted = sequence - 1
-            for position, body in log.read_from(positions[wanted], limit):
-                if position == positions[wanted]:
-                    bodies.append(body)
-                    wanted += 1
-                    if wanted == len(positions):
-                        break
+        first = max(sequence, 1) - 1
+        bodies = log.read_at(self.positions[first : first + MOST_RECORDS], limit)
         return stream_message(self.asset, self.last, bodies)
