@@ -198,7 +198,8 @@ def test_a_mistake_in_assets_toml_as_a_whole_is_named(tmp_path: Path, text: str,
 
 
 def test_the_limits_of_an_asset_are_taken(tmp_path: Path) -> None:
-    text = f"price_scale = 18\nlot_size = {MAX_QUANTITY}\nmax_quantity = {MAX_INTEGER}\ntick_size = {MAX_INTEGER}\nself_trade = 'allow'"
+    limits = f"lot_size = {MAX_QUANTITY}\nmax_quantity = {MAX_INTEGER}\ntick_size = {MAX_INTEGER}"
+    text = f"price_scale = 18\n{limits}\nself_trade = 'allow'"
     (asset,) = read(tmp_path, assets=ONE_ASSET + text).assets
     assert (asset.lot_size, asset.tick_size, asset.self_trade) == (MAX_QUANTITY, MAX_INTEGER, "allow")
 
