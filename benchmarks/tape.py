@@ -170,6 +170,12 @@ def main(arguments: list[str]) -> int:
     if not files:
         print("usage: python -m benchmarks.tape [--limit] FILE.tape[.gz] [...]", file=sys.stderr)
         return 2
+    for path in files:
+        try:
+            read_tape(path)
+        except (OSError, EOFError, ValueError, struct.error) as error:
+            print(f"{path}: can't be read as a tape: {error}", file=sys.stderr)
+            return 2
     run(files[0])
     for path in files:
         figures = run(path)

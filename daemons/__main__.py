@@ -20,13 +20,14 @@ from exchange import config as configuration
 from exchange import supervision
 from exchange.config import Config, ConfigError
 from exchange.folders import FolderError, prepare_folders
-from exchange.status import AlreadyRunning, Lock
+from exchange.status import AlreadyRunning, Lock, read_pages
 from exchange.store import binaries, embedded
 from exchange.supervision import SupervisionError
 
 START_SECONDS = 60.0  # until every program is to be RUNNING
 PREVIOUS_SECONDS = 60.0  # until an exchange that is being stopped is to be gone
 STOP_SECONDS = 60.0  # the longest stopwaitsecs of supervisord.conf
+STUCK_SECONDS = 10.0  # without progress, after which what is being rebuilt is no longer waited for
 TOLD_SECONDS = 5.0  # between two lines about what is waited for
 PAUSE_SECONDS = 0.1
 MOST_FILES = 65536  # connections that a daemon may have open, where the system allows as many
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         config = configuration.load()
+        embedded.database_dsn(config)
         prepare_folders(config)
         if arguments == ["configure"]:
             supervision.write_files(config)
@@ -197,7 +199,9 @@ class Exchange:
         """Wait for the start, say what to do next, wait for the end. Returns the exit status."""
         print(f"Starting the exchange on {self.config.data} (configuration: {self.config.folder}).", flush=True)
         if self._wait_until_running():
-            print(what_next(self.config), flush=True)
+            self._wait_until_caught_up()
+            if not self.stop:
+                print(what_next(self.config), flush=True)
         while self.supervisord.poll() is None and not self.stop:
             time.sleep(PAUSE_SECONDS)
         return self._end()
@@ -245,6 +249,29 @@ class Exchange:
                 return False
             time.sleep(PAUSE_SECONDS)
         return False
+
+    def _wait_until_caught_up(self) -> None:
+        """Wait while daemons rebuild their state from disk, as long as they get on with it, and say which they are."""
+        began = time.monotonic()
+        told = began + TOLD_SECONDS / 2
+        programs = supervision.programs(self.config)
+        before: object = None
+        while self.supervisord.poll() is None and not self.stop:
+            pages = [
+                page
+                for page in read_pages(self.config.status_folder)
+                if page["state"] == "catching up" and page["daemon"] in programs
+            ]
+            progress = [(page["daemon"], page["processed"]) for page in pages]
+            now = time.monotonic()
+            if progress != before:
+                before, began = progress, now
+            if not pages or now - began > STUCK_SECONDS:
+                return
+            if now > told:
+                print(f"Rebuilding from disk: {', '.join(page['daemon'] for page in pages)}.", flush=True)
+                told = now + TOLD_SECONDS
+            time.sleep(PAUSE_SECONDS)
 
     def _end(self) -> int:
         """Stop supervisord, where it was not the one to end, and return when nothing of it is left."""

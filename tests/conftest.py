@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PROJECT
+from tests.support import OUTSIDE_FOLDERS, PROJECT
 
 SHARED = PROJECT.parent / "shared"
 
@@ -30,6 +30,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(
             f"there is no {SHARED} with recorded order flow, and CI is set: nothing may be skipped", pytrace=False
         )
+
+
+def pytest_sessionfinish() -> None:
+    """Remove what exchanges in folders with long paths have left elsewhere."""
+    for folder in OUTSIDE_FOLDERS:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

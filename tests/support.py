@@ -19,6 +19,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 FLOWS = PROJECT.parent / "shared" / "flows"
 TAPES = PROJECT.parent / "shared" / "tapes"
 
+OUTSIDE_FOLDERS: list[Path] = []  # of sockets, where the test's own folder has too long a path; removed at the end
+
 ASSETS = """
 [[asset]]
 asset = "ACME"
@@ -58,7 +60,10 @@ def write_config(folder: Path, assets: str = ASSETS, extra: str = "") -> Config:
     endpoints = "\n".join(f'{name} = "tcp://127.0.0.1:{port}"' for name, port in zip(names, free_ports(4), strict=True))
     (settings / "exchange.toml").write_text(f"[endpoints]\n{endpoints}\n{extra}\n")
     (settings / "assets.toml").write_text(assets)
-    return configuration.load(settings, folder / "var")
+    config = configuration.load(settings, folder / "var")
+    if config.run_folder.parent != config.data:
+        OUTSIDE_FOLDERS.append(config.run_folder)
+    return config
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0, pause: float = 0.02) -> Any:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from exchange import supervision
 from exchange.config import Config
 from tests.support import PROJECT, wait_until, write_config
@@ -165,6 +167,16 @@ def test_a_wrong_configuration_stops_the_start_with_file_key_value_and_rule(tmp_
     assert f"{config.folder / 'exchange.toml'}: journal.segment_bytes = 12: must be a whole number of" in said
     assert f"{config.folder / 'exchange.toml'}: [colour]: no such section" in said
     assert f"{config.folder / 'assets.toml'}: [[asset]] btc: asset = 'btc': must be" in said
+    assert not config.data.exists()
+
+
+@pytest.mark.parametrize("dsn", ["foo bar", "hostt=x", "postgresql://h:xx/"])
+def test_a_dsn_that_is_none_stops_the_start_with_file_key_value_and_rule(tmp_path: Path, dsn: str) -> None:
+    config = write_config(tmp_path, ASSETS, f"[database]\ndsn = '{dsn}'")
+    code, said = refused(config)
+    assert code == 2
+    file = config.folder / "exchange.toml"
+    assert f"{file}: database.dsn = '{dsn}': must be a PostgreSQL connection string" in said
     assert not config.data.exists()
 
 

@@ -27,9 +27,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from psycopg.conninfo import make_conninfo
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from exchange.config import Config
+from exchange.config import Config, ConfigError
 from exchange.folders import FolderError, private_folder, user_name
 from exchange.status import AlreadyRunning, Lock
 from exchange.store import binaries as postgresql
@@ -97,8 +98,26 @@ class Server:
 
 
 def database_dsn(config: Config) -> str:
-    """Return the connection string of the exchange's database, configured or embedded."""
-    return config.database.dsn or dsn(config)
+    """Return the connection string of the exchange's database, configured or embedded.
+
+    Raises ConfigError where the configured one is none, whether or not there is a server behind it.
+    """
+    if not config.database.dsn:
+        return dsn(config)
+    try:
+        port = str(conninfo_to_dict(config.database.dsn).get("port", "1"))
+    except ProgrammingError as error:
+        wrong = str(error).strip()
+    else:
+        if port.isdecimal():
+            return config.database.dsn
+        wrong = f"port {port!r} is no number"
+    raise ConfigError(
+        [
+            f"{config.folder / 'exchange.toml'}: database.dsn = {config.database.dsn!r}: must be a PostgreSQL connection "
+            f"string, like 'host=db dbname=exchange', or empty: {wrong}"
+        ]
+    )
 
 
 def dsn(config: Config) -> str:
