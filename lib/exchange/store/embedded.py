@@ -114,8 +114,8 @@ def database_dsn(config: Config) -> str:
         wrong = f"port {port!r} is no number"
     raise ConfigError(
         [
-            f"{config.folder / 'exchange.toml'}: database.dsn = {config.database.dsn!r}: must be a PostgreSQL connection "
-            f"string, like 'host=db dbname=exchange', or empty: {wrong}"
+            f"{config.folder / 'exchange.toml'}: database.dsn = {config.database.dsn!r}: must be a PostgreSQL "
+            f"connection string, like 'host=db dbname=exchange', or empty: {wrong}"
         ]
     )
 
