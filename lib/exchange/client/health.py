@@ -48,7 +48,8 @@ def check_health(config: Config, timeout: float) -> Health:
     """Read the pages in the data folder and ask both endpoints, each for at most `timeout` seconds."""
     pages = {page["daemon"]: page for page in read_pages(config.status_folder)}
     names = ["order_handler", *(f"matching-{asset.asset}" for asset in config.assets), "logger", "notifier"]
-    names += sorted(set(pages) - set(names))
+    # Besides those of the configuration only what runs: the page of an asset that was taken off the list stays.
+    names += sorted(name for name, page in pages.items() if name not in names and is_alive(page["pid"]))
     return Health(
         [_daemon(name, pages.get(name)) for name in names],
         _order_entry(config.endpoints.order_entry, timeout),
