@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from exchange.pipeline.allocator import Allocator
 from exchange.pipeline.log import (
     RECORD,
-    Allocator,
     Damaged,
     Log,
     NoRoom,
