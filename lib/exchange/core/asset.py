@@ -18,6 +18,20 @@ ASSET_NAME = re.compile(r"(?!\.+\Z)[A-Z0-9._-]{1,24}\Z")  # it names files too, 
 ACCOUNT_NAME = re.compile(r"[a-z0-9_-]{1,32}\Z")
 
 SelfTrade = Literal["prevent", "allow"]
+Status = Literal["open", "closed", "call", "halted"]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?\Z")
+MILLION = 1_000_000
+MAX_PPM = 1_000 * MILLION  # a thousandfold
+
+
+class ScheduledChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """A change of the trading status at a time of day ("HH:MM" or "HH:MM:SS") in the asset's time zone."""
+
+    at: str
+    status: Status
 
 
 class Asset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -33,6 +47,19 @@ class Asset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     min_price: int = 1
     max_price: int = MAX_INTEGER
     self_trade: SelfTrade = "prevent"
+    reference_price: int = 0  # where there is no last trade yet; 0: none
+    price_band_ppm: int = 0  # millionths of the reference price, that a limit may be away from it; 0: no band
+    volatility_band_ppm: int = 0  # millionths of the last auction's price, that a trade may be away from it; 0: no band
+    call_seconds: int = 120  # of a volatility interruption
+    schedule: tuple[ScheduledChange, ...] = ()  # by time of day, every trading day; empty: no sessions
+    time_zone: str = "UTC"  # of the schedule and the day roll, a name of the IANA database
+    trading_days: tuple[Day, ...] = DAYS
+    closed_dates: tuple[str, ...] = ()  # "YYYY-MM-DD", on which the schedule rests
+    day_roll: str = "00:00"  # when day orders of an asset without sessions expire
+
+    @property
+    def has_sessions(self) -> bool:
+        return bool(self.schedule)
 
     def mistakes(self) -> list[tuple[str, object, str]]:
         """Return (key, value, rule) for each value that breaks its rule; empty for a sound definition."""
@@ -51,4 +78,12 @@ class Asset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         rule("max_quantity", self.lot_size <= self.max_quantity <= MAX_INTEGER, "lot_size or more, at most 2^63 - 1")
         rule("min_price", 1 <= self.min_price <= self.max_price, "1 or more, at most max_price")
         rule("max_price", self.tick_size <= self.max_price <= MAX_INTEGER, "tick_size or more, at most 2^63 - 1")
+        rule(
+            "reference_price",
+            self.reference_price == 0 or self.min_price <= self.reference_price <= self.max_price,
+            "0 (none), or min_price to max_price",
+        )
+        rule("price_band_ppm", 0 <= self.price_band_ppm <= MAX_PPM, f"0 (none) to {MAX_PPM}")
+        rule("volatility_band_ppm", 0 <= self.volatility_band_ppm <= MAX_PPM, f"0 (none) to {MAX_PPM}")
+        rule("call_seconds", 1 <= self.call_seconds <= 86_400, "1 to 86,400")
         return found

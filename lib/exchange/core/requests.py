@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from exchange.core.asset import Asset
+from exchange.core.asset import Asset, Status
 
 Side = Literal[1, -1]
 BUY: Literal[1] = 1
@@ -17,19 +17,34 @@ SELL: Literal[-1] = -1
 SIDE_NAMES: dict[int, Literal["buy", "sell"]] = {BUY: "buy", SELL: "sell"}
 SIDES: dict[str, Side] = {"buy": BUY, "sell": SELL}
 
-OrderType = Literal["limit", "market"]
-TimeInForce = Literal["gtc", "ioc", "fok"]
+OrderType = Literal["limit", "market", "stop", "stop_limit"]
+TimeInForce = Literal["gtc", "ioc", "fok", "day", "gtd"]
+SelfTradePrevention = Literal["cancel_newest", "cancel_oldest", "cancel_both", "decrement_and_cancel"]
 RequestId = str | int | None
+MassCancelReason = Literal["mass_cancel", "disconnected", "operator"]
+EXCHANGE = ""  # the "asset" of the exchange's own queue: of requests that concern no asset, and no matching daemon
 
 
 class DefineAsset(Struct, frozen=True, array_like=True, tag="define_asset", gc=False):
-    """The asset's definition, first in its queue, and again whenever the configuration changes it."""
+    """The asset's definition, first in its queue, and again whenever it changes. `by` is the operator, if one did it."""
 
     definition: Asset
+    by: str = ""
+
+
+class Instructions(Struct, frozen=True, array_like=True, gc=False):
+    """What an order says beyond side, quantity, price, type and time in force; 0 where it says nothing."""
+
+    stop_price: int = 0
+    display_quantity: int = 0
+    min_quantity: int = 0
+    post_only: bool = False
+    self_trade_prevention: SelfTradePrevention = "cancel_newest"
+    expire_time: int = 0  # nanoseconds since the Unix epoch
 
 
 class NewOrder(Struct, frozen=True, array_like=True, tag="new_order", gc=False):
-    """Enter an order. `price` is 0 for a market order."""
+    """Enter an order. `price` is 0 for a market or stop order; `instructions` nil where all are at their defaults."""
 
     order_id: int
     client_order_id: str
@@ -38,15 +53,17 @@ class NewOrder(Struct, frozen=True, array_like=True, tag="new_order", gc=False):
     price: int
     order_type: OrderType = "limit"
     time_in_force: TimeInForce = "gtc"
+    instructions: Instructions | None = None
 
 
 class AmendOrder(Struct, frozen=True, array_like=True, tag="amend_order", gc=False):
-    """Change an order's total quantity (fills included), its price, or both; nil leaves a value as it is."""
+    """Change an order's total quantity (fills included), its price, its stop price; nil leaves a value as it is."""
 
     order_id: int
     quantity: int | None
     price: int | None
     request_id: RequestId = None
+    stop_price: int | None = None
 
 
 class CancelOrder(Struct, frozen=True, array_like=True, tag="cancel_order", gc=False):
@@ -66,9 +83,64 @@ class MassCancel(Struct, frozen=True, array_like=True, tag="mass_cancel", gc=Fal
     all_assets: bool = False
     part: int = 1
     parts: int = 1
+    reason: MassCancelReason = "mass_cancel"
+    by: str = ""  # the operator, if one did it
 
 
-Request = DefineAsset | NewOrder | AmendOrder | CancelOrder | MassCancel
+class ChangeStatus(Struct, frozen=True, array_like=True, tag="change_status", gc=False):
+    """Change the asset's trading status, by schedule or by hand; a call that ends does so with an auction.
+
+    Where `call` is not 0 it is the sequence of the request that began a call, and nothing happens unless that very call
+    goes on still. `ends_day` says that this ends the trading day: day orders expire.
+    """
+
+    status: Status
+    reason: str
+    call: int = 0
+    ends_day: bool = False
+    by: str = ""
+    scheduled_time: int = 0  # when the schedule has it, in nanoseconds since the Unix epoch; 0: not of the schedule
+
+
+class Expire(Struct, frozen=True, array_like=True, tag="expire", gc=False):
+    """Expire the gtd orders whose time has come, as of the record's time, and with `day` the day orders."""
+
+    day: bool = False
+
+
+class Delist(Struct, frozen=True, array_like=True, tag="delist", gc=False):
+    """Take the asset off the list: cancel every live order and close it."""
+
+    by: str = ""
+
+
+class SetSession(Struct, frozen=True, array_like=True, tag="set_session", gc=False):
+    """Watch the account's session: cancel its orders when it is silent for the interval. In the exchange's own queue."""
+
+    heartbeat_interval_ms: int
+    cancel_on_disconnect: bool
+    request_id: RequestId = None
+
+
+class CancelAllAfter(Struct, frozen=True, array_like=True, tag="cancel_all_after", gc=False):
+    """Cancel the account's orders that long after the record's time unless renewed; 0 disarms. The exchange's queue."""
+
+    timeout_ms: int
+    request_id: RequestId = None
+
+
+Request = (
+    DefineAsset
+    | NewOrder
+    | AmendOrder
+    | CancelOrder
+    | MassCancel
+    | ChangeStatus
+    | Expire
+    | Delist
+    | SetSession
+    | CancelAllAfter
+)
 
 
 class Record(Struct, frozen=True, array_like=True, gc=False):
