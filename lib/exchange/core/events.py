@@ -136,7 +136,7 @@ class OrderExpired(Struct, frozen=True, array_like=True, tag="expired", gc=False
 
 
 class StatusChanged(Struct, frozen=True, array_like=True, tag="status", gc=False):
-    """The asset's trading status is another. A call that ends by itself does so at `call_ends` (nanoseconds), else 0."""
+    """The asset's trading status is another. A call that ends by itself does so at `call_ends` (ns), else that is 0."""
 
     status: Status
     reason: str

@@ -26,7 +26,7 @@ EXCHANGE = ""  # the "asset" of the exchange's own queue: of requests that conce
 
 
 class DefineAsset(Struct, frozen=True, array_like=True, tag="define_asset", gc=False):
-    """The asset's definition, first in its queue, and again whenever it changes. `by` is the operator, if one did it."""
+    """The asset's definition, first in its queue, and again when it changes. `by` is the operator, if one did it."""
 
     definition: Asset
     by: str = ""
@@ -115,7 +115,7 @@ class Delist(Struct, frozen=True, array_like=True, tag="delist", gc=False):
 
 
 class SetSession(Struct, frozen=True, array_like=True, tag="set_session", gc=False):
-    """Watch the account's session: cancel its orders when it is silent for the interval. In the exchange's own queue."""
+    """Cancel the account's orders when its session is silent for the interval, if it says so. The exchange's queue."""
 
     heartbeat_interval_ms: int
     cancel_on_disconnect: bool
