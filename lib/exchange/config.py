@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -67,6 +67,11 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Clock:
+    mode: Literal["system", "manual"] = "system"
+
+
+@dataclass(frozen=True)
 class Config:
     """All that a daemon or a client is told, and where its files and sockets are."""
 
@@ -77,6 +82,7 @@ class Config:
     security: Security
     journal: Journal
     limits: Limits
+    clock: Clock
     assets: tuple[Asset, ...]
 
     def asset(self, name: str) -> Asset:
@@ -115,6 +121,11 @@ class Config:
     def journal_endpoint(self) -> str:
         """Where the order handler serves its journal again, and hears how far the matching daemons are."""
         return f"ipc://{self.run_folder}/journal"
+
+    @property
+    def admin_endpoint(self) -> str:
+        """Where the order handler takes the operator's acts."""
+        return f"ipc://{self.run_folder}/admin"
 
     def events_endpoint(self, asset: str) -> str:
         """Where a matching daemon PUBlishes its events."""
@@ -170,6 +181,10 @@ RULES: dict[str, tuple[type, dict[str, Rule]]] = {
             "retained_orders": whole(1),
             "send_queue": whole(1, 10_000_000),
         },
+    ),
+    "clock": (
+        Clock,
+        {"mode": (lambda value: value in ("system", "manual"), 'must be "system" or "manual"')},
     ),
 }
 

@@ -93,6 +93,7 @@ IN_EXCHANGE = [
         "exchange.toml: limits.retained_messages = 999: must be a whole number of 1000",
     ),
     ("[limits]\nretained_orders = 0", "exchange.toml: limits.retained_orders = 0: must be a whole number of 1"),
+    ("[clock]\nmode = 'slow'", 'exchange.toml: clock.mode = \'slow\': must be "system" or "manual"'),
     ("[limits]\nsend_queue = 0", "exchange.toml: limits.send_queue = 0: must be a whole number of 1 to 10000000"),
 ]
 

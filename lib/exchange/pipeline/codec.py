@@ -39,18 +39,59 @@ class Replay(Struct, array_like=True, tag="replay", frozen=True):
 
 
 class Progress(Struct, array_like=True, tag="progress", frozen=True):
-    """Tell a stream's sender up to which sequence a receiver has applied it. It is not answered."""
+    """Tell a stream's sender up to which sequence a receiver has applied it. It is not answered.
+
+    A matching daemon says too what the asset's trading status is as of that sequence, the sequence of the request that
+    began the present call, and when that call ends by itself, in nanoseconds; 0 where there is no call, or no end.
+    `status` is empty until the asset is defined.
+    """
 
     asset: str
     sequence: int
+    status: str = ""
+    call: int = 0
+    call_ends: int = 0
 
 
-decode_control = msgspec.msgpack.Decoder(Replay | Progress).decode
+class CountOpen(Struct, array_like=True, tag="count_open", frozen=True):
+    """Ask a matching daemon how many open orders each account has.
+
+    The order handler sends it on its ROUTER, as the answer to a replay. What comes is `OpenOrders`, as soon as the
+    daemon has applied all requests that it knows of.
+    """
+
+    asset: str
+
+
+class OpenOrders(Struct, array_like=True, tag="open_orders", frozen=True):
+    """Tell the order handler how many live orders accounts have in the asset as of a sequence.
+
+    A complete count may come in several messages of the same sequence, the last of which is `complete`: an account that
+    none of them names has no open orders. It is not answered.
+    """
+
+    asset: str
+    sequence: int
+    counts: dict[str, int]
+    complete: bool = False
+
+
+Control = Replay | Progress | CountOpen | OpenOrders
+decode_control = msgspec.msgpack.Decoder(Control).decode
+
+
+def is_count_open(payload: bytes) -> bool:
+    """Return whether what the order handler has sent is a `CountOpen`; all else that it sends is stream messages."""
+    return payload[:1] == _COUNT_OPEN_START
+
+
+_COUNT_OPEN_START = b"\x92"  # an array of two
+_STREAM_START = b"\x93"  # an array of three
 
 
 def stream_message(asset: str, last: int, bodies: Sequence[bytes]) -> bytes:
     """Return the stream message of records that are encoded already."""
-    return b"".join((b"\x93", encode(asset), encode(last), b"\xdd", len(bodies).to_bytes(4, "big"), *bodies))
+    return b"".join((_STREAM_START, encode(asset), encode(last), b"\xdd", len(bodies).to_bytes(4, "big"), *bodies))
 
 
 def decode_stream_place(payload: bytes) -> tuple[str, int]:

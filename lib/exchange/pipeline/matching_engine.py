@@ -116,7 +116,8 @@ class MatchingEngine:
         for envelope, payload in sockets.drain_router(self.replays, DRAIN):
             if payload is not None:
                 control = codec.decode_control(payload)
-                sockets.send_reply(self.replays, envelope, self.event_log.replay(control.sequence))
+                if isinstance(control, codec.Replay):
+                    sockets.send_reply(self.replays, envelope, self.event_log.replay(control.sequence))
 
     def report_progress(self, now: float) -> None:
         """Tell the order handler how far this daemon is, if that has changed and was not told a moment ago."""
