@@ -10,6 +10,10 @@ dict is quickest; but reading the front of one scans the slots of those who left
 eaten order by order quadratic. So a queue that grows to DEEP becomes an `OrderedDict`, whose front is read at the same
 cost however many have left.
 
+What an order has beyond a plain limit is in its `terms`, which most orders have not. Of an iceberg the book holds the
+shown part in `leaves`, as if that were all, and the rest in `terms.hidden`; the hidden quantity of each level is summed
+up on the side.
+
 Costs: add, remove and reduce O(1), plus O(log n) and a short move of memory to place or take out a level that is not
 the best.
 """
@@ -21,20 +25,36 @@ from itertools import islice
 
 from msgspec import Struct
 
-from exchange.core.requests import BUY, SELL, Side
+from exchange.core.requests import BUY, SELL, OrderType, SelfTradePrevention, Side, TimeInForce
 
 DEEP = 64  # orders in a level's queue, from which it is an OrderedDict
 
 
 class Account(Struct, gc=False):
-    """An account's live orders in this asset, in order of arrival but for those that lost their place by an amend."""
+    """An account's live orders in this asset, stops that wait included; in no order that means anything."""
 
     name: str
     orders: "dict[int, Order]"
 
 
+class Terms(Struct, gc=False):
+    """What an order has beyond a plain limit order that is good till canceled; 0 where it has not."""
+
+    order_type: OrderType = "limit"
+    time_in_force: TimeInForce = "gtc"
+    stop_price: int = 0
+    display_quantity: int = 0
+    min_quantity: int = 0
+    post_only: bool = False
+    self_trade_prevention: SelfTradePrevention = "cancel_newest"
+    expire_time: int = 0
+    hidden: int = 0  # open, and not shown; 0 unless it rests
+    waiting: bool = False  # a stop outside the book
+    arrival: int = 0  # of a stop that waits: its place among those of the same stop price
+
+
 class Order(Struct, gc=False):
-    """A live order. `quantity` is its total, fills included; `leaves` what is still open."""
+    """A live order. `quantity` is its total, fills included; `leaves` is open, and shown where it rests."""
 
     order_id: int
     account: Account
@@ -42,10 +62,21 @@ class Order(Struct, gc=False):
     price: int
     quantity: int
     leaves: int
+    terms: Terms | None = None
+
+    @property
+    def hidden(self) -> int:
+        """What is open and not shown."""
+        return 0 if self.terms is None else self.terms.hidden
+
+    @property
+    def open(self) -> int:
+        """All that is open."""
+        return self.leaves + self.hidden
 
 
 class Level(Struct, gc=False):
-    """The orders at one price, first in, first out, and the sum of what they have open."""
+    """The orders at one price, first in, first out, and the sum of what they show."""
 
     leaves: int
     orders: dict[int, Order]
@@ -57,28 +88,54 @@ Queue = Order | Level  # what is at a price: one order, or several; either says 
 class Ladder:
     """One side's price levels."""
 
-    __slots__ = ("keys", "levels", "side")
+    __slots__ = ("hidden", "keys", "levels", "side")
 
     def __init__(self, side: Side) -> None:
         self.side: Side = side
         self.levels: dict[int, Queue] = {}  # by key
         self.keys: list[int] = []  # sorted, the best last
+        self.hidden: dict[int, int] = {}  # by key, of the levels that have hidden quantity
 
     def reduce(self, order: Order, by: int) -> None:
-        """Take `by` off what an order has open, its place in the queue kept; something must stay open."""
+        """Take `by` off what an order shows, its place in the queue kept; something must stay shown."""
         assert 0 < by < order.leaves
         order.leaves -= by
         level = self.levels[order.side * order.price]
         if level is not order:
             level.leaves -= by
 
+    def shrink(self, order: Order, by: int) -> None:
+        """Take `by` off what an order has open, hidden quantity first, its place kept; something must stay open."""
+        terms = order.terms
+        if terms is not None and terms.hidden:
+            hidden = min(by, terms.hidden)
+            terms.hidden -= hidden
+            self.hide(order.side * order.price, -hidden)
+            by -= hidden
+        if by:
+            self.reduce(order, by)
+
+    def hide(self, key: int, by: int) -> None:
+        """Change the sum of a level's hidden quantity."""
+        hidden = self.hidden.get(key, 0) + by
+        if hidden:
+            self.hidden[key] = hidden
+        else:
+            del self.hidden[key]
+
     def at(self, price: int) -> tuple[int, int]:
-        """Return the open quantity at a price and the number of its orders, zeros where there is no level."""
+        """Return the shown quantity at a price and the number of its orders, zeros where there is no level."""
         level = self.levels.get(self.side * price)
         return (0, 0) if level is None else (level.leaves, len(orders_of(level)))
 
+    def open_at(self, price: int) -> int:
+        """Return the quantity at a price, hidden quantity included."""
+        key = self.side * price
+        level = self.levels.get(key)
+        return 0 if level is None else level.leaves + (self.hidden.get(key, 0) if self.hidden else 0)
+
     def best_first(self, depth: int | None = None) -> Iterator[tuple[int, int, Collection[Order]]]:
-        """Yield (price, open quantity, orders in time order) of all levels, or the best `depth`, from the best on."""
+        """Yield (price, shown quantity, orders in time order) of all levels, or the best `depth`, from the best on."""
         for key in islice(reversed(self.keys), depth):
             level = self.levels[key]
             yield self.side * key, level.leaves, orders_of(level)
@@ -86,15 +143,22 @@ class Ladder:
     def check(self) -> None:
         """Assert every invariant of the ladder. O(orders)."""
         assert self.keys == sorted(self.levels), "the keys are the levels', sorted"
+        assert self.hidden.keys() <= self.levels.keys(), "what is hidden is in a level"
         for key, level in self.levels.items():
             orders = orders_of(level)
+            assert self.hidden.get(key, 0) == sum(order.hidden for order in orders), (
+                "a level's hidden sum is its orders'"
+            )
             assert orders, "a level that can be seen holds orders"
             assert level.leaves == sum(order.leaves for order in orders), "a level's sum is its orders'"
             assert type(level) is not Level or list(level.orders) == [order.order_id for order in orders]
             for order in orders:
                 assert order.side == self.side
                 assert order.side * order.price == key
-                assert 0 < order.leaves <= order.quantity
+                assert 0 < order.leaves <= order.open <= order.quantity
+                if order.terms is not None:
+                    assert not order.terms.waiting, "what waits is not in the book"
+                    assert not order.hidden or order.leaves <= order.terms.display_quantity
                 assert order.account.orders[order.order_id] is order, "an account holds all that it has in the book"
 
 
@@ -104,7 +168,7 @@ def orders_of(level: Queue) -> Collection[Order]:
 
 
 class Book:
-    """Both ladders, and every account with its resting orders."""
+    """Both ladders, and every account with its live orders."""
 
     __slots__ = ("accounts", "ladders")
 
@@ -121,17 +185,22 @@ class Book:
         return account
 
     def find(self, order_id: int, account: str) -> Order | None:
-        """Return the account's resting order with that id. Nobody reaches another account's."""
+        """Return the account's live order with that id. Nobody reaches another account's."""
         owner = self.accounts.get(account)
         return None if owner is None else owner.orders.get(order_id)
 
     def add(self, order: Order) -> None:
-        """Rest an order at the back of its price level's queue."""
+        """Rest an order at the back of its price level's queue. An iceberg shows its display quantity of it."""
         order_id = order.order_id
         order.account.orders[order_id] = order
         side = order.side
         key = side * order.price
         ladder = self.ladders[side]
+        terms = order.terms
+        if terms is not None and 0 < terms.display_quantity < order.leaves:
+            terms.hidden = order.leaves - terms.display_quantity
+            order.leaves = terms.display_quantity
+            ladder.hide(key, terms.hidden)
         levels = ladder.levels
         level = levels.get(key)
         if level is None:
@@ -152,12 +221,14 @@ class Book:
             levels[key] = Level(level.leaves + order.leaves, {level.order_id: level, order_id: order})
 
     def remove(self, order: Order) -> None:
-        """Take a resting order out of the book, wherever it stands in its queue."""
+        """Take a resting order out of the book, wherever it stands in its queue. What it has hidden stays with it."""
         order_id = order.order_id
         del order.account.orders[order_id]
         side = order.side
         key = side * order.price
         ladder = self.ladders[side]
+        if ladder.hidden and order.terms is not None and order.terms.hidden:
+            ladder.hide(key, -order.terms.hidden)
         levels = ladder.levels
         level = levels[key]
         if level is not order:
@@ -174,16 +245,31 @@ class Book:
         else:
             del keys[bisect_left(keys, key)]
 
+    def replenish(self, order: Order) -> bool:
+        """Show the next part of an order that was just removed with its shown part used up; False where it has none."""
+        terms = order.terms
+        if terms is None or not terms.hidden:
+            return False
+        order.leaves, terms.hidden = terms.hidden, 0
+        self.add(order)
+        return True
+
     def best(self, side: Side) -> tuple[int, int] | None:
-        """Return a side's best (price, quantity), or None where it is empty."""
+        """Return a side's best (price, shown quantity), or None where it is empty."""
         ladder = self.ladders[side]
         if not ladder.keys:
             return None
         key = ladder.keys[-1]
         return side * key, ladder.levels[key].leaves
 
-    def check(self) -> None:
-        """Assert every invariant of the book. O(orders)."""
+    @property
+    def crossed(self) -> bool:
+        """Whether the best buy and the best sell could trade."""
+        buys, sells = self.ladders[BUY].keys, self.ladders[SELL].keys
+        return bool(buys and sells) and buys[-1] >= -sells[-1]
+
+    def check(self, may_cross: bool = False) -> None:
+        """Assert every invariant of the book. O(orders). It may be crossed only where that is said."""
         resting = 0
         for ladder in self.ladders[1:]:
             ladder.check()
@@ -191,7 +277,6 @@ class Book:
         for name, account in self.accounts.items():
             assert account.name == name
             assert all(order.account is account for order in account.orders.values())
-            resting -= len(account.orders)
-        assert resting == 0, "the accounts hold exactly what rests"
-        bid, ask = self.best(BUY), self.best(SELL)
-        assert bid is None or ask is None or bid[0] < ask[0], f"the book is crossed or locked: {bid} {ask}"
+            resting -= sum(order.terms is None or not order.terms.waiting for order in account.orders.values())
+        assert resting == 0, "the accounts hold exactly what rests, and what waits"
+        assert may_cross or not self.crossed, f"the book is crossed or locked: {self.best(BUY)} {self.best(SELL)}"
