@@ -7,6 +7,7 @@ import zmq
 
 from exchange.core.events import EventRecord
 from exchange.pipeline import sockets
+from exchange.pipeline.asset_list import AssetList
 from exchange.pipeline.daemon import Refused, Stop, load_config, run, settle_memory
 from exchange.pipeline.sources import EventSources
 from exchange.status import Lock, StatusPage
@@ -30,6 +31,7 @@ def main(arguments: list[str], stop: Stop) -> None:
     # Parts
     context = sockets.new_context()
     sources = EventSources(context, config)
+    assets = AssetList(config)
     writer = Writer(database_dsn(config))
     storage = Storage(writer, sources)
     page = StatusPage(config.status_folder, "logger")
@@ -40,6 +42,9 @@ def main(arguments: list[str], stop: Stop) -> None:
     for socket in sources.sockets():
         poller.register(socket, zmq.POLLIN)
     while not stop:
+        for asset in assets.added(time.monotonic()):
+            logging.info("%s: is new", asset.asset)
+            poller.register(sources.add(asset.asset, storage.stored_up_to(asset.asset)), zmq.POLLIN)
         if not storage.connected and not storage.connect():
             storage.wait()
             report(page, storage)
@@ -137,6 +142,11 @@ class Storage:
                 f"{stream.sender_last}: they are of different histories; restore the data folder that belongs to the "
                 "database, or give this exchange another, empty, database (database.dsn)"
             )
+
+    def stored_up_to(self, asset: str) -> int:
+        """Return the last request of an asset that is stored, 0 where that is none, or the database is away."""
+        place = self.writer.applied().get(asset) if self.connected else None
+        return place.sequence if place is not None else 0
 
     def applied(self) -> dict[str, int]:
         """Return the last request of each asset that is stored, as of when the database was there last."""

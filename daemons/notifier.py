@@ -5,7 +5,9 @@ import time
 
 import zmq
 
+from exchange.core.asset import Asset
 from exchange.pipeline import sockets
+from exchange.pipeline.asset_list import AssetList
 from exchange.pipeline.daemon import Stop, load_config, run, settle_memory
 from exchange.pipeline.message_store import MessageStore
 from exchange.pipeline.notifier import AssetBoard, Notifier
@@ -26,16 +28,18 @@ def main(arguments: list[str], stop: Stop) -> None:
     # Parts
     context = sockets.new_context()
     queue, limits = config.limits.send_queue, config.limits
+
+    def new_board(asset: Asset) -> AssetBoard:
+        return AssetBoard(asset, MessageStore(folder, limits.retained_messages), limits.retained_orders)
+
     notifier = Notifier(
-        {
-            asset.asset: AssetBoard(asset, MessageStore(folder, limits.retained_messages), limits.retained_orders)
-            for asset in config.assets
-        },
+        {asset.asset: new_board(asset) for asset in config.assets},
         EventSources(context, config),
         sockets.client_publisher(context, config.endpoints.market_data, queue),
         sockets.client_publisher(context, config.endpoints.private, queue, zmq.XPUB),
     )
     queries = Queries(notifier, sockets.client_router(context, config.endpoints.query, sockets.QUERY_REPLY_QUEUE))
+    assets = AssetList(config)
     page = StatusPage(config.status_folder, "notifier")
     settle_memory()
 
@@ -46,6 +50,9 @@ def main(arguments: list[str], stop: Stop) -> None:
     heartbeat_due = 0.0
     settled = False
     while not stop:
+        for asset in assets.added(time.monotonic()):
+            logging.info("%s: is new", asset.asset)
+            poller.register(notifier.add(new_board(asset)), zmq.POLLIN)
         ready = dict(poller.poll(POLL_MS))
         notifier.serve_events()
         if queries.clients in ready:

@@ -61,16 +61,28 @@ class Notifier:
         private: zmq.Socket[bytes],
     ) -> None:
         self.boards = boards
+        self.added: dict[str, AssetBoard] = {}  # of assets that are new, until their matching daemons are heard of
         self.sources = sources
         self.public = public
         self.private = private
         self.published = 0
         self.started_at = time.monotonic()
 
+    def add(self, board: AssetBoard) -> zmq.Socket[bytes]:
+        """Take up an asset that is new, as soon as its matching daemon is heard of; nobody waits for it until then.
+
+        Returns the socket to wait for as well.
+        """
+        asset = board.feed.asset
+        self.added[asset] = board
+        return self.sources.add(asset)
+
     def serve_events(self) -> None:
         """Publish what the matching daemons have sent, up to a turn's worth; queries and heartbeats come in between."""
         left = TURN_RECORDS
         for asset, records in self.sources.receive():
+            if asset in self.added:
+                self.boards[asset] = self.added.pop(asset)
             self.publish(self.boards[asset], records)
             left -= len(records)
             if left <= 0:

@@ -16,10 +16,23 @@ class EventSources:
     """One subscription to all assets' events, and a socket to each matching daemon to ask for what is missing."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: Config) -> None:
-        assets = [asset.asset for asset in config.assets]
-        self.receivers: dict[str, Receiver[EventRecord]] = {asset: Receiver(asset) for asset in assets}
-        self.live = sockets.subscriber(context, [config.events_endpoint(asset) for asset in assets])
-        self.replays = {asset: sockets.dealer(context, config.event_log_endpoint(asset)) for asset in assets}
+        self.context = context
+        self.config = config
+        self.receivers: dict[str, Receiver[EventRecord]] = {}
+        self.live = sockets.subscriber(context, ())
+        self.replays: dict[str, zmq.Socket[bytes]] = {}
+        for asset in config.assets:
+            self.add(asset.asset)
+
+    def add(self, asset: str, applied: int = 0) -> zmq.Socket[bytes]:
+        """Follow another asset after the last sequence that has been applied. Returns the socket to wait for as well.
+
+        The other assets' streams go on as they were.
+        """
+        self.receivers[asset] = Receiver(asset, applied)
+        self.live.connect(self.config.events_endpoint(asset))
+        self.replays[asset] = replays = sockets.dealer(self.context, self.config.event_log_endpoint(asset))
+        return replays
 
     def sockets(self) -> Iterable[zmq.Socket[bytes]]:
         """Yield the sockets to wait for."""
