@@ -3,9 +3,10 @@
 from typing import Any
 
 from exchange.core import messages
-from exchange.core.asset import Asset
+from exchange.core.asset import Asset, Status
 from exchange.core.messages import Ack, NewOrder, Reject
 from exchange.core.order_entry import OrderEntry
+from exchange.core.order_memory import Limits, Timers
 from exchange.core.requests import Record
 
 ACME = Asset(asset="ACME", price_scale=2, tick_size=5, lot_size=10, max_quantity=1000, min_price=10, max_price=10_000)
@@ -15,12 +16,25 @@ BTC = Asset(asset="BTC-USD", price_scale=2, quantity_scale=8)
 class Entry:
     """Order entry with its journal in a list and its clock in a number."""
 
-    def __init__(self, *assets: Asset, max_backlog: int = 1000, max_remembered_ids: int = 1000) -> None:
+    def __init__(
+        self,
+        *assets: Asset,
+        max_backlog: int = 1000,
+        max_remembered_ids: int = 1000,
+        timers: Timers | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self.time = 1000
         self.room = 1000
         self.journal: list[Record] = []
         self.order_entry = OrderEntry(
-            self.read, lambda count: count <= self.room, lambda: self.time, max_backlog, max_remembered_ids
+            self.read,
+            lambda count: count <= self.room,
+            lambda: self.time,
+            max_backlog,
+            max_remembered_ids,
+            timers,
+            limits,
         )
         for asset in assets or (ACME, BTC):
             self.define(asset)
@@ -28,8 +42,8 @@ class Entry:
     def read(self, asset: str, sequence: int) -> Record:
         return next(record for record in self.journal if (record.asset, record.sequence) == (asset, sequence))
 
-    def define(self, asset: Asset) -> bool:
-        changed = self.order_entry.define(asset)
+    def define(self, asset: Asset, by: str = "") -> bool:
+        changed = self.order_entry.define(asset, by)
         self.write()
         return changed
 
@@ -57,7 +71,13 @@ class Entry:
         assert len(self.journal) == before, "a reject means that nothing was journaled"
         return reply.reason, reply.text
 
-    def restored(self) -> "Entry":
+    def change_status(self, asset: str, status: Status, reason: str = "operator", **options: Any) -> Record | None:
+        """Change an asset's status, by an operator unless `by` is given."""
+        record = self.order_entry.change_status(asset, status, reason, **({"by": "root"} | options))
+        self.write()
+        return record
+
+    def restored(self, timers: Timers | None = None, limits: Limits | None = None) -> "Entry":
         """Return order entry as it would be after a restart: from the journal's records, then the configuration."""
         other = Entry.__new__(Entry)
         other.time, other.room, other.journal = self.time, self.room, list(self.journal)
@@ -67,6 +87,8 @@ class Entry:
             lambda: other.time,
             self.order_entry.max_backlog,
             self.order_entry.max_remembered_ids,
+            timers,
+            limits,
         )
         for record in self.journal:
             other.order_entry.restore(record)

@@ -1,4 +1,7 @@
-"""Order entry: what is taken, what is rejected and why, mass cancels, definitions, times and bounds."""
+"""Order entry: what is taken, what is rejected and why, mass cancels, definitions, times and bounds.
+
+What an order may say beyond its price and quantity is in `test_order_entry_instructions.py`.
+"""
 
 from typing import Any
 
@@ -78,25 +81,10 @@ REJECTED: list[tuple[messages.OrderEntryRequest, str, str]] = [
     (new_order(price=5), "invalid_price", "price 5: must be a multiple of the tick 5, from 10 to 10000"),
     (new_order(price=10_005), "invalid_price", "price 10005: must be a multiple of the tick 5, from 10 to 10000"),
     (new_order(order_type="market"), "invalid_price", "price 100: a market order takes no price; leave it out"),
-    (new_order(stop_price=100), "invalid_price", "stop_price 100: not allowed for a limit order"),
-    (new_order(order_type="stop"), "unsupported", "order_type stop: this version takes limit and market orders"),
-    (new_order(order_type="stop_limit"), "unsupported", "order_type stop_limit: this version takes limit and market"),
-    (new_order(time_in_force="day"), "unsupported", "time_in_force day: this version takes gtc, ioc and fok"),
-    (new_order(time_in_force="gtd"), "unsupported", "time_in_force gtd: this version takes gtc, ioc and fok"),
-    (new_order(post_only=True), "unsupported", "post_only: not in this version"),
-    (new_order(display_quantity=10), "unsupported", "display_quantity 10: not in this version; leave it out"),
-    (new_order(min_quantity=10), "unsupported", "min_quantity 10: not in this version; leave it out"),
-    (new_order(expire_time=10), "unsupported", "expire_time 10: not in this version; leave it out"),
     (
-        new_order(self_trade_prevention="cancel_oldest"),
-        "unsupported",
-        "self_trade_prevention cancel_oldest: this version has cancel_newest only",
-    ),
-    (AmendOrder(asset="ACME", order_id=1, account="ann"), "malformed", "needs at least one of quantity and price"),
-    (
-        AmendOrder(asset="ACME", order_id=1, stop_price=5, account="ann"),
-        "unsupported",
-        "stop_price: this version has no",
+        AmendOrder(asset="ACME", order_id=1, account="ann"),
+        "malformed",
+        "needs at least one of quantity, price and stop_price",
     ),
     (AmendOrder(asset="ACME", quantity=10, account="ann"), "malformed", "needs order_id or client_order_id"),
     (AmendOrder(asset="ACME", order_id=1, quantity=5, account="ann"), "invalid_quantity", "quantity 5: must be a"),
@@ -208,6 +196,15 @@ def test_a_mass_cancel_of_all_assets_is_taken_whole_or_not_at_all() -> None:
     entry.room = 1
     assert entry.reject(MassCancel(account="ann"))[0] == "busy"
     assert entry.ack(MassCancel(asset="ACME", account="ann")).sequence == 2
+
+
+def test_a_mass_cancel_of_all_assets_finds_none_when_none_is_listed() -> None:
+    entry = Entry(ACME)
+    first = entry.ack(MassCancel(account="ann", request_id="r"))
+    entry.order_entry.delist("ACME", by="root")
+    entry.write()
+    assert entry.reject(MassCancel(account="ann")) == ("unknown_asset", "asset: none is traded here now")
+    assert entry.ack(MassCancel(account="ann", request_id="r")).sequences == first.sequences
 
 
 def test_a_repeated_mass_cancel_is_the_same_although_an_asset_has_come() -> None:

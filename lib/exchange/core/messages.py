@@ -65,11 +65,24 @@ class MassCancel(Request, tag="mass_cancel", frozen=True, gc=False, kw_only=True
     account: str | UnsetType = UNSET
 
 
+class Session(Request, tag="session", frozen=True, gc=False, kw_only=True):
+    """From now on the account lets hear from it at least once in each interval."""
+
+    heartbeat_interval_ms: int
+    cancel_on_disconnect: bool = False
+    account: str | UnsetType = UNSET
+
+
+class CancelAllAfter(Request, tag="cancel_all_after", frozen=True, gc=False, kw_only=True):
+    timeout_ms: int
+    account: str | UnsetType = UNSET
+
+
 class Ping(Request, tag="ping", frozen=True, gc=False, kw_only=True):
-    pass
+    account: str | UnsetType = UNSET
 
 
-OrderEntryRequest = NewOrder | AmendOrder | CancelOrder | MassCancel | Ping
+OrderEntryRequest = NewOrder | AmendOrder | CancelOrder | MassCancel | Session | CancelAllAfter | Ping
 
 # -- order entry: replies ----------------------------------------------------------------------------------------------
 
@@ -93,7 +106,7 @@ RejectReason = Literal[
 
 
 class Ack(Struct, tag_field="type", tag="ack", frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """Received, valid and on disk. `sequence` is the request's place in its asset's queue."""
+    """Received, valid and on disk. `sequence` is the request's place in its asset's queue, if it is of an asset."""
 
     request: str
     client_order_id: str | UnsetType = UNSET
@@ -125,6 +138,8 @@ class Pong(Struct, tag_field="type", tag="pong", frozen=True, gc=False, kw_only=
 OrderEntryReply = Ack | Reject | Pong
 
 # -- market data -------------------------------------------------------------------------------------------------------
+
+StatusName = Literal["open", "closed", "call", "halted"]
 
 
 class Trade(Struct, tag_field="type", tag="trade", frozen=True, gc=False):
@@ -201,11 +216,17 @@ class OrderReplaced(Struct, tag_field="type", tag="order_replaced", frozen=True,
 
 
 class Status(Struct, tag_field="type", tag="status", frozen=True, gc=False):
+    """The trading status; during a call, and only then, with what the auction would give if the call ended now."""
+
     asset: str
     sequence: int
-    status: Literal["open", "closed", "call", "halted"]
+    status: StatusName
     reason: str
     time: int
+    indicative_price: int | None | UnsetType = UNSET  # nil: nothing would trade
+    indicative_quantity: int | UnsetType = UNSET
+    surplus_side: SideName | None | UnsetType = UNSET  # nil: neither has any left over
+    surplus_quantity: int | UnsetType = UNSET
 
 
 class Heartbeat(Struct, tag_field="type", tag="heartbeat", frozen=True, gc=False):
