@@ -114,7 +114,7 @@ def measure(work: Callable[[], None], backend: int) -> Figures:
 
 def run_writer(dsn: str, batches: list[list[EventRecord]]) -> Figures:
     with closing(Writer(dsn)) as writer, psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("TRUNCATE assets, orders, trades, order_events, applied")
+        connection.execute(f"TRUNCATE assets, applied, {', '.join(COLUMNS)}".encode())
         connection.execute("CHECKPOINT")
         writer.open()
 
