@@ -49,7 +49,7 @@ class _OpenOrders(Struct):
 
     count: int
     sequence: int
-    taken: array[int]  # their sequences, rising
+    taken: "array[int]"  # their sequences, rising
 
 
 class _OpenInAsset(Struct):
