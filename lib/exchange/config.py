@@ -8,19 +8,19 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
-from exchange.core.asset import Asset
+from exchange.assets_file import read_assets
+from exchange.core.asset import ACCOUNT_NAME, MAX_INTEGER, Asset
+from exchange.core.risk import LIMITS, RiskLimit
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENDPOINT = re.compile(r"tcp://(\*|[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})\Z")
-MOST_ASSETS = 1000
+MOST_RISK_LIMITS = 10_000
 LONGEST_RUN_FOLDER = 68  # leaves room for the longest socket name within the 107 bytes of a Unix socket's path
 
 
@@ -84,6 +84,7 @@ class Config:
     limits: Limits
     clock: Clock
     assets: tuple[Asset, ...]
+    risk_limits: tuple[RiskLimit, ...]
 
     def asset(self, name: str) -> Asset:
         """Return an asset's definition. Raises ConfigError where there is none of that name."""
@@ -189,6 +190,22 @@ RULES: dict[str, tuple[type, dict[str, Rule]]] = {
 }
 
 
+RISK_RULES: dict[str, Rule] = {
+    "account": (
+        lambda value: isinstance(value, str) and bool(ACCOUNT_NAME.match(value)),
+        "must be 1 to 32 characters of a-z 0-9 _ -; left out, it is every account",
+    ),
+    "asset": (
+        lambda value: isinstance(value, str) and value != "",
+        "must be an asset's name; left out, it is every asset",
+    ),
+    "max_order_quantity": whole(0, MAX_INTEGER),
+    "max_order_notional": whole(0, MAX_INTEGER**2),
+    "max_open_orders": whole(0),
+    "max_requests_per_second": whole(1, 1_000_000),
+}
+
+
 def load(folder: Path | None = None, data: Path | None = None) -> Config:
     """Read the configuration. Raises ConfigError with every mistake found.
 
@@ -198,11 +215,17 @@ def load(folder: Path | None = None, data: Path | None = None) -> Config:
     folder = (folder or Path(os.environ.get("EXCHANGE_CONFIG") or PROJECT / "config")).absolute()
     data = (data or Path(os.environ.get("EXCHANGE_DATA") or PROJECT / "var")).absolute()
     mistakes: list[str] = []
-    sections = _read_sections(folder / "exchange.toml", mistakes)
-    assets = _read_assets(folder / "assets.toml", mistakes)
+    exchange_file, assets_file = folder / "exchange.toml", folder / "assets.toml"
+    given = _read_toml(exchange_file, mistakes)
+    risk_limits = given.pop("risk_limit", [])
+    sections = _read_sections(exchange_file, given, mistakes)
+    of_exchange = len(mistakes)
+    tables = _read_toml(assets_file, mistakes)
+    assets = read_assets(assets_file, tables, mistakes) if len(mistakes) == of_exchange else ()
+    limits = _read_risk_limits(exchange_file, risk_limits, assets, mistakes)
     if mistakes:
         raise ConfigError(mistakes)
-    return Config(folder, data, assets=assets, **sections)
+    return Config(folder, data, assets=assets, risk_limits=tuple(limits), **sections)
 
 
 def _read_toml(path: Path, mistakes: list[str]) -> dict[str, Any]:
@@ -210,19 +233,18 @@ def _read_toml(path: Path, mistakes: list[str]) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         mistakes.append(f"{path}: there is no such file; set EXCHANGE_CONFIG to the folder that holds it")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with thousands of digits
         mistakes.append(f"{path}: not TOML: {error}")
     except OSError as error:
         mistakes.append(f"{path}: can't be read: {error.strerror}")
     return {}
 
 
-def _read_sections(path: Path, mistakes: list[str]) -> dict[str, Any]:
+def _read_sections(path: Path, given: dict[str, Any], mistakes: list[str]) -> dict[str, Any]:
     """Return each section, made of the values that are as they should be; the others are named in `mistakes`."""
-    given = _read_toml(path, mistakes)
     for name in given:
         if name not in RULES:
-            mistakes.append(f"{path}: [{name}]: no such section; there are {', '.join(RULES)}")
+            mistakes.append(f"{path}: [{name}]: no such section; there are {', '.join(RULES)}, risk_limit")
     sections: dict[str, Any] = {}
     for name, (section_type, rules) in RULES.items():
         values = given.get(name, {})
@@ -264,46 +286,44 @@ def _is_loopback(endpoint: str) -> bool:
         return host in ("localhost", "lo")
 
 
-def _read_assets(path: Path, mistakes: list[str]) -> tuple[Asset, ...]:
-    before = len(mistakes)
-    given = _read_toml(path, mistakes)
-    if len(mistakes) > before:
-        return ()
-    for key in given:
-        if key != "asset":
-            mistakes.append(f"{path}: {key}: no such key; each asset is a table [[asset]]")
-    tables = given.get("asset", [])
-    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        mistakes.append(f"{path}: asset: there must be at least one table [[asset]]")
-        return ()
-    if len(tables) > MOST_ASSETS:
-        mistakes.append(f"{path}: {len(tables)} tables [[asset]]: must be at most {MOST_ASSETS}, a process each")
-    assets: dict[str, Asset] = {}
-    for number, table in enumerate(tables, 1):
-        name = table.get("asset", f"number {number}")
-        where = f"{path}: [[asset]] {name if str(name).isprintable() else repr(name)}"
-        asset = _read_asset(where, table, mistakes)
-        if asset is None:
+def _read_risk_limits(path: Path, given: object, assets: Sequence[Asset], mistakes: list[str]) -> list[RiskLimit]:
+    """Return the sound entries; `assets` are those of `assets.toml`, empty where that could not be read."""
+    if not isinstance(given, list) or not all(isinstance(table, dict) for table in given):
+        mistakes.append(f"{path}: risk_limit = {given!r}: each risk limit is a table [[risk_limit]]")
+        return []
+    if len(given) > MOST_RISK_LIMITS:
+        mistakes.append(f"{path}: {len(given)} tables [[risk_limit]]: must be at most {MOST_RISK_LIMITS}")
+    names = {asset.asset for asset in assets}
+    seen: dict[tuple[str, str, str], int] = {}
+    limits: list[RiskLimit] = []
+    for number, table in enumerate(given, 1):
+        where = f"{path}: [[risk_limit]] number {number}"
+        before = len(mistakes)
+        for key, value in table.items():
+            if key not in RISK_RULES:
+                mistakes.append(f"{where}: {key} = {value!r}: no such key; there are {', '.join(RISK_RULES)}")
+            elif not RISK_RULES[key][0](value):
+                mistakes.append(f"{where}: {key} = {value!r}: {RISK_RULES[key][1]}")
+        if len(mistakes) > before:
             continue
-        mistakes.extend(f"{where}: {key} = {value!r}: must be {rule}" for key, value, rule in asset.mistakes())
-        if asset.asset in assets:
-            mistakes.append(f"{where}: asset = {asset.asset!r}: there is one of that name already")
-        assets[asset.asset] = asset
-    return tuple(assets.values())
-
-
-def _read_asset(where: str, table: dict[str, Any], mistakes: list[str]) -> Asset | None:
-    """Return the definition that the table's sound values make, None where not even its name is one."""
-    fields = {field.name: field for field in msgspec.structs.fields(Asset)}
-    sound: dict[str, Any] = {}
-    if "asset" not in table:
-        mistakes.append(f"{where}: asset: is missing; every asset has a name")
-    for key, value in table.items():
-        if key not in fields:
-            mistakes.append(f"{where}: {key} = {value!r}: no such key; there are {', '.join(fields)}")
-            continue
-        try:
-            sound[key] = msgspec.convert(value, fields[key].type)
-        except msgspec.ValidationError as error:
-            mistakes.append(f"{where}: {key} = {value!r}: {error}")
-    return Asset(**sound) if "asset" in sound else None
+        limit = RiskLimit(**table)
+        if limit.asset and names and limit.asset not in names:
+            mistakes.append(
+                f"{where}: asset = {limit.asset!r}: must be one of assets.toml's: {', '.join(sorted(names))}"
+            )
+        if not any(key in table for key in LIMITS):
+            mistakes.append(f"{where}: limits nothing; there are {', '.join(LIMITS)}")
+        if limit.asset and "max_requests_per_second" in table:
+            mistakes.append(
+                f"{where}: max_requests_per_second = {limit.max_requests_per_second}: is of an account's requests over "
+                "all assets: it can't stand with an asset; give it an entry of its own"
+            )
+        for key in LIMITS:
+            place = (limit.account, limit.asset, key)
+            if key in table and seen.setdefault(place, number) != number:
+                mistakes.append(
+                    f"{where}: {key} = {table[key]!r}: number {seen[place]} limits that for the same account and asset "
+                    "already"
+                )
+        limits.append(limit)
+    return limits

@@ -2,15 +2,20 @@
 
 import dataclasses
 import re
+import sys
 import tomllib
+import zoneinfo
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exchange import config as configuration
-from exchange.config import PROJECT, RULES, Config, ConfigError, Endpoints, load
-from exchange.core.asset import MAX_INTEGER, MAX_QUANTITY, Asset
+from exchange.config import PROJECT, RISK_RULES, RULES, Config, ConfigError, Endpoints, load
+from exchange.core.asset import MAX_INTEGER, MAX_QUANTITY, Asset, ScheduledChange
+from exchange.core.requests import DefineAsset
+from exchange.core.risk import RiskLimit
+from exchange.pipeline import codec
 
 ONE_ASSET = '[[asset]]\nasset = "ACME"\n'
 
@@ -115,6 +120,7 @@ def test_every_key_of_exchange_toml_has_a_mistake_among_these() -> None:
     "text",
     [
         "[endpoints]\nquery = 'tcp://127.0.0.2:7000'",
+        "[clock]\nmode = 'manual'",
         "[endpoints]\nquery = 'tcp://localhost:7000'",
         "[endpoints]\nquery = 'tcp://[::1]:7000'",
         "[endpoints]\nquery = 'tcp://*:65535'\n[security]\nallow_remote = true",
@@ -128,9 +134,25 @@ def test_what_is_right_is_taken(tmp_path: Path, text: str) -> None:
 
 # -- assets.toml -------------------------------------------------------------------------------------------------------
 
-KEYS = "asset, price_scale, quantity_scale, tick_size, lot_size, " + (
-    "min_quantity, max_quantity, min_price, max_price, self_trade"
+KEYS = (
+    "asset, price_scale, quantity_scale, tick_size, lot_size, min_quantity, max_quantity, min_price, max_price, "
+    "self_trade, reference_price, price_band, volatility_band, call_seconds, schedule, time_zone, trading_days, "
+    "closed_dates, day_roll"
 )
+FRACTION = 'must be a fraction, such as "0.10" for 10 %, in whole millionths, 0 (no band) to 1000'
+TIME = 'must be a time of day, "HH:MM" or "HH:MM:SS", from 00:00 to 23:59:59'
+ALONE = "must be left out where there is no schedule: without one the asset is open always"
+REST = 'must be "closed" at the end, since there are days on which the schedule rests: it lasts until the next one'
+BOTH = 'must be at least one "open" and one "closed"; "closed" ends the trading day'
+
+
+def schedule(*changes: str) -> str:
+    """Return a schedule, each change given as "HH:MM status"."""
+    parts = [change.split() for change in changes]
+    return "schedule = [" + ", ".join(f"{{ at = '{at}', status = '{status}' }}" for at, status in parts) + "]\n"
+
+
+DAY = schedule("08:00 call", "09:00 open", "17:00 closed")
 NAME_RULE = "must be 1 to 24 characters of A-Z 0-9 . _ -, not dots only"
 IN_ASSET = [
     ("x = 1", f"x = 1: no such key; there are {KEYS}"),
@@ -151,6 +173,69 @@ IN_ASSET = [
     ("tick_size = 11\nmax_price = 10", "max_price = 10: must be tick_size or more, at most 2^63 - 1"),
     (f"max_price = {2**63}", f"max_price = {2**63}: must be tick_size or more, at most 2^63 - 1"),
     ("self_trade = 'maybe'", "self_trade = 'maybe': Invalid enum value 'maybe'"),
+    ("reference_price = -1", "reference_price = -1: must be 0 (none), or a multiple of tick_size from min_price to"),
+    ("tick_size = 5\nreference_price = 7", "reference_price = 7: must be 0 (none), or a multiple of tick_size from"),
+    ("max_price = 9\nreference_price = 10", "reference_price = 10: must be 0 (none), or a multiple of tick_size from"),
+    ("price_band = '10%'", f"price_band = '10%': {FRACTION}"),
+    ("price_band = true", f"price_band = True: {FRACTION}"),
+    ("price_band = nan", f"price_band = nan: {FRACTION}"),
+    ("price_band = '-0.1'", f"price_band = '-0.1': {FRACTION}"),
+    ("price_band = 0.0000001", f"price_band = 1e-07: {FRACTION}"),
+    ("price_band = '0.1000001'", f"price_band = '0.1000001': {FRACTION}"),
+    ("price_band = 1000.000001", f"price_band = 1000.000001: {FRACTION}"),
+    ("volatility_band = -0.1", f"volatility_band = -0.1: {FRACTION}"),
+    ("volatility_band = [0.1]", f"volatility_band = [0.1]: {FRACTION}"),
+    ("price_band_ppm = 5", f"price_band_ppm = 5: no such key; there are {KEYS}"),
+    ("call_seconds = 0", "call_seconds = 0: must be 1 to 86,400"),
+    ("call_seconds = 86401", "call_seconds = 86401: must be 1 to 86,400"),
+    ("schedule = '09:00'", "schedule = '09:00': Expected `array`, got `str`"),
+    ("schedule = [{ at = '09:00' }]", "schedule = [{'at': '09:00'}]: Object missing required field `status`"),
+    (schedule("09:00 opened"), "schedule = [{'at': '09:00', 'status': 'opened'}]: Invalid enum value 'opened'"),
+    (
+        "schedule = [{ at = '9', status = 'open', x = 1 }]",
+        "schedule = [{'at': '9', 'status': 'open', 'x': 1}]: Object c",
+    ),
+    (schedule("9:00 open", "17:00 closed"), f"schedule.at = '9:00': {TIME}"),
+    (schedule("09:00 open", "24:00 closed"), f"schedule.at = '24:00': {TIME}"),
+    (schedule("09:00 open", "17:00:60 closed"), f"schedule.at = '17:00:60': {TIME}"),
+    (schedule("09:00 open", "08:00 closed"), "schedule.at = '08:00': must be later than the one before it, '09:00'"),
+    (
+        schedule("09:00 open", "09:00:00 closed"),
+        "schedule.at = '09:00:00': must be later than the one before it, '09:00'",
+    ),
+    (
+        schedule("08:00 call", "09:00 call", "10:00 open", "17:00 closed"),
+        "schedule.status = 'call': must be another at '09:00' than at '08:00' before it",
+    ),
+    (
+        schedule("08:00 call", "09:00 open", "17:00 closed", "23:00 call"),
+        "schedule.status = 'call': must be another at '23:00' than at '08:00', its next: a call ends in an \"open\" or",
+    ),
+    (schedule("09:00 open"), f"schedule = 'open': {BOTH}"),
+    (schedule("08:00 call", "09:00 closed"), f"schedule = 'call, closed': {BOTH}"),
+    (schedule("17:00 closed", "18:00 open") + "closed_dates = ['2026-12-25']", f"schedule.status = 'open': {REST}"),
+    (schedule("17:00 closed", "18:00 open") + "trading_days = ['mon']", f"schedule.status = 'open': {REST}"),
+    ("time_zone = 'Mars/Olympus'", "time_zone = 'Mars/Olympus': must be a name of the IANA database, such as \"Eur"),
+    ("time_zone = 'America'", "time_zone = 'America': must be a name of the IANA database"),
+    ("time_zone = '../UTC'", "time_zone = '../UTC': must be a name of the IANA database"),
+    ("time_zone = ''", "time_zone = '': must be a name of the IANA database"),
+    (DAY + "trading_days = []", "trading_days = (): must be one day or more, each once"),
+    (DAY + "trading_days = ['mon', 'mon']", "trading_days = ('mon', 'mon'): must be one day or more, each once"),
+    (DAY + "trading_days = ['Monday']", "trading_days = ['Monday']: Invalid enum value 'Monday'"),
+    ("trading_days = ['mon']", f"trading_days = ('mon',): {ALONE}"),
+    ("closed_dates = ['2026-12-25']", f"closed_dates = ('2026-12-25',): {ALONE}"),
+    (DAY + "closed_dates = ['2026-02-29']", "closed_dates = '2026-02-29': must be a date that there is"),
+    (DAY + "closed_dates = ['25.12.2026']", "closed_dates = '25.12.2026': must be a date, \"YYYY-MM-DD\""),
+    (DAY + "closed_dates = [2026]", "closed_dates = [2026]: Expected `str`, got `int`"),
+    (
+        DAY + "closed_dates = ['2026-12-25', '2026-12-25']",
+        "closed_dates = ('2026-12-25', '2026-12-25'): must be dates, each once, 500 at most",
+    ),
+    ("day_roll = '24:00'", f"day_roll = '24:00': {TIME}"),
+    (
+        DAY + "day_roll = '17:00'",
+        "day_roll = '17:00': must be left out where there is a schedule: a \"closed\" ends the",
+    ),
 ]
 
 
@@ -162,7 +247,7 @@ def test_a_mistake_in_an_asset_is_named(tmp_path: Path, text: str, mistake: str)
 
 def test_every_key_of_an_asset_has_a_mistake_among_these() -> None:
     told = "\n" + "\n".join(mistake for _, mistake in IN_ASSET)
-    assert all(f"\n{field} = " in told for field in Asset.__struct_fields__ if field != "asset")
+    assert all(f"\n{key} = " in told for key in KEYS.split(", ") if key != "asset")
 
 
 @pytest.mark.parametrize("name", ["", "acme", "A" * 25, "A/B", "A B", "..", "ACME\\n"])
@@ -203,6 +288,169 @@ def test_the_limits_of_an_asset_are_taken(tmp_path: Path) -> None:
     text = f"price_scale = 18\n{limits}\nself_trade = 'allow'"
     (asset,) = read(tmp_path, assets=ONE_ASSET + text).assets
     assert (asset.lot_size, asset.tick_size, asset.self_trade) == (MAX_QUANTITY, MAX_INTEGER, "allow")
+
+
+def test_a_definition_with_everything_is_taken(tmp_path: Path) -> None:
+    text = f"""{DAY}
+        reference_price = 10000
+        price_band = "0.10"
+        volatility_band = 0.000001
+        call_seconds = 60
+        time_zone = "Europe/Berlin"
+        trading_days = ["mon", "fri"]
+        closed_dates = ["2026-12-25", 2028-02-29]
+        """
+    (asset,) = read(tmp_path, assets=ONE_ASSET + text).assets
+    assert asset == Asset(
+        asset="ACME",
+        reference_price=10_000,
+        price_band_ppm=100_000,
+        volatility_band_ppm=1,
+        call_seconds=60,
+        schedule=(
+            ScheduledChange("08:00", "call"),
+            ScheduledChange("09:00", "open"),
+            ScheduledChange("17:00", "closed"),
+        ),
+        time_zone="Europe/Berlin",
+        trading_days=("mon", "fri"),
+        closed_dates=("2026-12-25", "2028-02-29"),
+    )
+
+
+@pytest.mark.parametrize(("written", "millionths"), [("0", 0), ("0.1", 100_000), ("1", 1_000_000), ("'1000'", 10**9)])
+def test_a_band_is_exact(tmp_path: Path, written: str, millionths: int) -> None:
+    (asset,) = read(tmp_path, assets=f"{ONE_ASSET}price_band = {written}\nvolatility_band = {written}").assets
+    assert (asset.price_band_ppm, asset.volatility_band_ppm) == (millionths, millionths)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        schedule("00:00 closed", "00:05 open"),
+        schedule("17:00 closed", "18:00 call", "18:30 open"),
+        schedule("08:00 call", "09:00 open", "12:00 call", "12:05 open", "17:30 call", "17:35 closed"),
+        schedule("09:00:30 open", "12:00 halted", "13:00 open", "17:00 closed"),
+        "schedule = [{ at = 09:00:00, status = 'open' }, { at = 17:00:00, status = 'closed' }]",
+        "time_zone = 'America/Argentina/Buenos_Aires'\nday_roll = 17:00:00",
+        "time_zone = 'Etc/GMT+5'\nday_roll = '17:00'",
+    ],
+)
+def test_sessions_that_are_right_are_taken(tmp_path: Path, text: str) -> None:
+    assert mistakes(tmp_path, assets=ONE_ASSET + text) == []
+
+
+def test_without_time_zone_data_utc_is_left_and_what_to_install_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tzdata", None)  # nor the package of that name
+    zoneinfo.reset_tzpath([str(tmp_path / "nothing")])
+    zoneinfo.ZoneInfo.clear_cache()
+    try:
+        assert mistakes(tmp_path, assets=ONE_ASSET + "time_zone = 'UTC'") == []
+        (found,) = mistakes(tmp_path, assets=ONE_ASSET + "time_zone = 'Europe/Berlin'")
+    finally:
+        zoneinfo.reset_tzpath()
+    assert found.startswith(
+        "assets.toml: [[asset]] ACME: time_zone = 'Europe/Berlin': must be \"UTC\": this system has"
+    )
+    assert "install it (the package tzdata" in found
+
+
+def test_the_example_of_a_schedule_in_the_projects_own_file_is_sound(tmp_path: Path) -> None:
+    text = (PROJECT / "config" / "assets.toml").read_text()
+    _, after = text.split("were these lines not comments:\n")
+    example = "\n".join(line.removeprefix("# ") for line in after.split("\n\n")[0].splitlines())
+    (asset,) = read(tmp_path, assets=ONE_ASSET + example).assets
+    assert asset.has_sessions
+    assert asset.price_band_ppm == 200_000
+    assert not any(asset.has_sessions for asset in load(PROJECT / "config", tmp_path).assets), "its assets have none"
+
+
+def test_a_definition_journaled_before_there_were_sessions_is_one_without() -> None:
+    fields = ("asset", "price_scale", "quantity_scale", "tick_size", "lot_size")
+    before = {"asset": "ACME", **dict.fromkeys(fields[1:], 1), "min_quantity": 1, "max_quantity": 9, "min_price": 1}
+    record = ["ACME", 1, 1000, "", ["define_asset", before | {"max_price": 9, "self_trade": "allow"}]]
+    request = codec.decode_record(codec.encode(record)).request
+    assert isinstance(request, DefineAsset)
+    assert request.definition == Asset(
+        asset="ACME", price_scale=1, quantity_scale=1, max_quantity=9, max_price=9, self_trade="allow"
+    )
+    assert not request.definition.has_sessions
+    assert request.definition.mistakes() == []
+
+
+def test_the_longest_definition_has_its_bound() -> None:
+    dates = tuple(f"2026-{number // 28 % 12 + 1:02}-{number % 28 + 1:02}" for number in range(501))
+    asset = Asset(asset="A", schedule=(ScheduledChange("09:00", "open"),) * 51, closed_dates=dates)
+    assert ("schedule", "51 changes", "50 at most") in asset.mistakes()
+    assert "500 at most" in str(asset.mistakes())
+
+
+# -- risk limits -------------------------------------------------------------------------------------------------------
+
+ENTRY = "exchange.toml: [[risk_limit]] number 1: "
+IN_RISK_LIMITS = [
+    ("risk_limit = 5", "exchange.toml: risk_limit = 5: each risk limit is a table [[risk_limit]]"),
+    ("[risk_limit]\nmax_open_orders = 1", "exchange.toml: risk_limit = {'max_open_orders': 1}: each risk limit is a"),
+    (
+        "[[risk_limit]]\nmax_orders = 1",
+        f"{ENTRY}max_orders = 1: no such key; there are account, asset, max_order_quantity",
+    ),
+    ("[[risk_limit]]\naccount = 'Alice'", f"{ENTRY}account = 'Alice': must be 1 to 32 characters of a-z 0-9 _ -; left"),
+    ("[[risk_limit]]\naccount = ''", f"{ENTRY}account = '': must be 1 to 32 characters"),
+    ("[[risk_limit]]\nasset = 5", f"{ENTRY}asset = 5: must be an asset's name; left out, it is every asset"),
+    ("[[risk_limit]]\nasset = 'X'\nmax_open_orders = 1", f"{ENTRY}asset = 'X': must be one of assets.toml's: ACME"),
+    ("[[risk_limit]]\nmax_order_quantity = -1", f"{ENTRY}max_order_quantity = -1: must be a whole number of 0 to"),
+    ("[[risk_limit]]\nmax_order_notional = 1.5", f"{ENTRY}max_order_notional = 1.5: must be a whole number of 0 to"),
+    ("[[risk_limit]]\nmax_open_orders = true", f"{ENTRY}max_open_orders = True: must be a whole number of 0 to"),
+    ("[[risk_limit]]\nmax_requests_per_second = 0", f"{ENTRY}max_requests_per_second = 0: must be a whole number of 1"),
+    (
+        "[[risk_limit]]\naccount = 'a'",
+        f"{ENTRY}limits nothing; there are max_order_quantity, max_order_notional, max_op",
+    ),
+    (
+        "[[risk_limit]]\nasset = 'ACME'\nmax_requests_per_second = 5",
+        f"{ENTRY}max_requests_per_second = 5: is of an account's requests over all assets: it can't stand",
+    ),
+    (
+        "[[risk_limit]]\naccount = 'a'\nmax_open_orders = 1\n[[risk_limit]]\naccount = 'a'\nmax_open_orders = 2",
+        "exchange.toml: [[risk_limit]] number 2: max_open_orders = 2: number 1 limits that for the same",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "mistake"), IN_RISK_LIMITS)
+def test_a_mistake_in_a_risk_limit_is_named(tmp_path: Path, text: str, mistake: str) -> None:
+    (found,) = mistakes(tmp_path, exchange=text)
+    assert found.startswith(mistake)
+
+
+def test_every_key_of_a_risk_limit_has_a_mistake_among_these() -> None:
+    assert all(any(f": {key} = " in mistake for _, mistake in IN_RISK_LIMITS) for key in RISK_RULES)
+    assert list(RISK_RULES) == list(RiskLimit.__struct_fields__)
+
+
+def test_risk_limits_are_taken_and_there_are_none_by_default(tmp_path: Path) -> None:
+    assert read(tmp_path).risk_limits == ()
+    comments = (PROJECT / "config" / "exchange.toml").read_text().split("# [[risk_limit]]", 1)[1]
+    text = "\n".join(line.removeprefix("# ").removeprefix("#") for line in f"[[risk_limit]]{comments}".splitlines())
+    assert read(tmp_path, text, '[[asset]]\nasset = "BTC-USD"').risk_limits == (
+        RiskLimit(
+            account="alice",
+            asset="BTC-USD",
+            max_order_quantity=100_000_000,
+            max_order_notional=5_000_000_000,
+            max_open_orders=200,
+        ),
+        RiskLimit(account="alice", max_requests_per_second=50),
+    )
+
+
+def test_a_risk_limits_asset_is_not_looked_for_in_a_file_that_could_not_be_read(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, "[[risk_limit]]\nasset = 'ACME'\nmax_open_orders = 1", "[[asset]")
+    assert len(found) == 1
+    assert found[0].startswith("assets.toml: not TOML")
 
 
 # -- the files ---------------------------------------------------------------------------------------------------------
@@ -283,10 +531,13 @@ def test_the_projects_own_configuration_is_sound() -> None:
 def test_the_comment_in_config_assets_toml_tells_each_key_and_the_defaults() -> None:
     comment = (PROJECT / "config" / "assets.toml").read_text().split("[[asset]]")[0]
     told = re.findall(r"^# ([a-z_]+(?:, [a-z_]+)*)  ", comment, re.MULTILINE)
-    assert [key for keys in told for key in keys.split(", ")] == list(Asset.__struct_fields__)
+    assert [key for keys in told for key in keys.split(", ")] == KEYS.split(", ")
     asset = Asset(asset="A")
     assert (asset.tick_size, asset.lot_size, asset.self_trade) == (1, 1, "prevent")
     assert "(defaults: 1, 2^53 - 1, 1, 2^63 - 1)" in comment
+    assert (asset.call_seconds, asset.time_zone, asset.day_roll) == (120, "UTC", "00:00")
+    assert all(f"(default {value})" in comment for value in ("120", '"UTC"', '"00:00"'))
+    assert (asset.reference_price, asset.price_band_ppm, asset.volatility_band_ppm) == (0, 0, 0)
     limits = (asset.min_quantity, asset.max_quantity, asset.min_price, asset.max_price)
     assert limits == (1, 2**53 - 1, 1, 2**63 - 1)
 

@@ -27,6 +27,8 @@ MAY_IMPORT = {
 # What a module that stands beside the packages, such as `exchange.config`, may import.
 BESIDE_THE_PACKAGES = (
     "exchange.core.asset",
+    "exchange.core.risk",
+    "exchange.assets_file",
     "exchange.config",
     "exchange.folders",
     "exchange.status",

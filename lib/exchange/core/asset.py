@@ -6,6 +6,7 @@ rest can, by a new definition in the asset's queue.
 """
 
 import re
+from itertools import pairwise
 from typing import Literal
 
 from msgspec import Struct
@@ -22,7 +23,13 @@ Status = Literal["open", "closed", "call", "halted"]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
-TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?\Z")
+TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?\Z", re.ASCII)
+DATE = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
+TIME_ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*\Z")
+MOST_CHANGES = 50  # of a schedule: a definition is a record of the journal, and bounded as all of them are
+MOST_DATES = 500
+MOST_NAME = 64  # characters of a time zone's name
+TIME_RULE = 'a time of day, "HH:MM" or "HH:MM:SS", from 00:00 to 23:59:59'
 MILLION = 1_000_000
 MAX_PPM = 1_000 * MILLION  # a thousandfold
 
@@ -80,10 +87,68 @@ class Asset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         rule("max_price", self.tick_size <= self.max_price <= MAX_INTEGER, "tick_size or more, at most 2^63 - 1")
         rule(
             "reference_price",
-            self.reference_price == 0 or self.min_price <= self.reference_price <= self.max_price,
-            "0 (none), or min_price to max_price",
+            self.reference_price == 0
+            or (
+                self.min_price <= self.reference_price <= self.max_price
+                and not self.reference_price % max(self.tick_size, 1)
+            ),
+            "0 (none), or a multiple of tick_size from min_price to max_price",
         )
         rule("price_band_ppm", 0 <= self.price_band_ppm <= MAX_PPM, f"0 (none) to {MAX_PPM}")
         rule("volatility_band_ppm", 0 <= self.volatility_band_ppm <= MAX_PPM, f"0 (none) to {MAX_PPM}")
         rule("call_seconds", 1 <= self.call_seconds <= 86_400, "1 to 86,400")
+        rule(
+            "time_zone",
+            len(self.time_zone) <= MOST_NAME and bool(TIME_ZONE.match(self.time_zone)),
+            'a name of the IANA database, such as "Europe/Berlin"',
+        )
+        rule("day_roll", bool(TIME_OF_DAY.match(self.day_roll)), TIME_RULE)
+        rule("trading_days", len(set(self.trading_days)) == len(self.trading_days) > 0, "one day or more, each once")
+        rule(
+            "closed_dates",
+            len(set(self.closed_dates)) == len(self.closed_dates) <= MOST_DATES,
+            f"dates, each once, {MOST_DATES} at most",
+        )
+        found.extend(
+            ("closed_dates", date, 'a date, "YYYY-MM-DD"') for date in self.closed_dates if not DATE.match(date)
+        )
+        if self.has_sessions:
+            found.extend(self._schedule_mistakes())
+            rule("day_roll", self.day_roll == "00:00", 'left out where there is a schedule: a "closed" ends the day')
+        else:
+            alone = "left out where there is no schedule: without one the asset is open always"
+            rule("trading_days", len(set(self.trading_days)) in (0, len(DAYS)), alone)
+            rule("closed_dates", not self.closed_dates, alone)
         return found
+
+    def _schedule_mistakes(self) -> list[tuple[str, object, str]]:
+        changes = self.schedule
+        if len(changes) > MOST_CHANGES:
+            return [("schedule", f"{len(changes)} changes", f"{MOST_CHANGES} at most")]
+        malformed = [change.at for change in changes if not TIME_OF_DAY.match(change.at)]
+        if malformed:
+            return [("schedule.at", at, TIME_RULE) for at in malformed]
+        found: list[tuple[str, object, str]] = []
+        for before, after in pairwise(changes):
+            if _second(after.at) <= _second(before.at):
+                found.append(("schedule.at", after.at, f"later than the one before it, {before.at!r}"))
+            if after.status == before.status:
+                text = f"another at {after.at!r} than at {before.at!r} before it"
+                found.append(("schedule.status", after.status, text))
+        first, last = changes[0], changes[-1]
+        statuses = [change.status for change in changes]
+        if not {"open", "closed"} <= set(statuses):
+            text = 'at least one "open" and one "closed"; "closed" ends the trading day'
+            found.append(("schedule", ", ".join(statuses), text))
+        elif last.status != "closed" and (self.closed_dates or len(self.trading_days) < len(DAYS)):
+            text = '"closed" at the end, since there are days on which the schedule rests: it lasts until the next one'
+            found.append(("schedule.status", last.status, text))
+        elif first.status == last.status == "call":
+            text = f'another at {last.at!r} than at {first.at!r}, its next: a call ends in an "open" or "closed"'
+            found.append(("schedule.status", last.status, text))
+        return found
+
+
+def _second(at: str) -> str:
+    """Return a time of day with its seconds, so that times compare as texts do."""
+    return at if len(at) == len("HH:MM:SS") else f"{at}:00"
