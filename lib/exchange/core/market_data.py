@@ -2,38 +2,26 @@
 
 `Feed.apply` takes the asset's event records in order and returns the messages of each topic, numbered 1, 2, 3, ... per
 topic without a gap. Whoever replays the same records, from the first on, gets the same messages.
+
+Of an iceberg the public sees what it shows, and of a stop that waits nothing. The feed's book is what the public sees,
+with the hidden parts and the waiting stops beside it.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from msgspec import UNSET, UnsetType
-
 from exchange.core import events, messages
 from exchange.core.asset import Asset
-from exchange.core.book import Book, Order
+from exchange.core.book import Book, Terms
 from exchange.core.events import EventRecord
-from exchange.core.messages import ExecutionReport, PublicMessage, SideName
+from exchange.core.execution_reports import PublishedOrder, Report, Reports, Topic, new_topic
+from exchange.core.messages import PublicMessage, SideName
 from exchange.core.requests import BUY, SELL, SIDE_NAMES, AmendOrder, CancelOrder, DefineAsset, NewOrder
 
 PUBLIC_TOPICS = ("trade", "bbo", "book", "order", "status")
+NO_INDICATIVE = events.IndicativeChanged(0, 0, 0, 0)
 
-
-class PublishedOrder(Order, gc=False):
-    """An order with what its execution reports say, and the last of them as it was sent."""
-
-    client_order_id: str
-    order_type: str
-    time_in_force: str
-    report: bytes = b""
-
-    @property
-    def cumulative(self) -> int:
-        return self.quantity - self.leaves
-
-
-Message = tuple[str, PublicMessage]  # topic, message
-Report = tuple[str, ExecutionReport, PublishedOrder | None]  # topic, report, its order where it is known
+Message = tuple[Topic, PublicMessage]
 
 
 class Feed:
@@ -42,19 +30,21 @@ class Feed:
     def __init__(self, asset: str) -> None:
         self.asset = asset
         self.definition: Asset | None = None
-        self.status: messages.Status | None = None
+        self.status: messages.Status | None = None  # as it was last published
         self.book = Book()
+        self.orders: dict[int, PublishedOrder] = {}  # all live ones: events name orders of any account
+        self.reports = Reports(asset)
         self.sequence = 0  # of the last request folded in
         self.time = 0
-        self.entering: dict[int, PublishedOrder] = {}  # live orders outside the book, while their request is applied
+        self.entering: PublishedOrder | None = None  # live, not in the book yet; one at a time
         self.replaced: PublishedOrder | None = None  # left the book by an amend, and what it does next is not known yet
-        self.topics = {name: f"{name}/{asset}/" for name in PUBLIC_TOPICS}
-        self.sequences = dict.fromkeys(PUBLIC_TOPICS, 0)
-        self.account_sequences: dict[str, int] = {}
+        self.topics = {name: new_topic(f"{name}/{asset}/") for name in PUBLIC_TOPICS}
+        self.trade_topic, self.order_topic = self.topics["trade"], self.topics["order"]
         self.bbo: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
-        self.touched: dict[tuple[int, int], None] = {}  # (side, price) of the levels that the request has changed
+        self.touched: dict[tuple[int, int], tuple[int, int] | None] = {}  # see _touch
+        self.compares = False  # whether a level may be touched and be what it was
         self.public: list[Message] = []
-        self.private: list[Report] = []
+        self.private: list[Report] = self.reports.made
         self.ended: list[PublishedOrder] = []
         self.handlers: dict[type, Callable[[EventRecord, Any], None]] = {
             events.AssetDefined: self._defined,
@@ -63,7 +53,13 @@ class Feed:
             events.TradeExecuted: self._trade,
             events.OrderRested: self._rested,
             events.OrderCanceled: self._canceled,
+            events.OrderExpired: self._expired,
             events.OrderReplaced: self._replaced,
+            events.OrderTriggered: self._triggered,
+            events.OrderReplenished: self._replenished,
+            events.OrderDecremented: self._decremented,
+            events.StatusChanged: self._status_changed,
+            events.IndicativeChanged: self._indicative_changed,
             events.CancelRejected: self._cancel_rejected,
             events.AmendRejected: self._amend_rejected,
         }
@@ -76,148 +72,277 @@ class Feed:
         assert record.sequence == self.sequence + 1, f"{self.asset}: {record.sequence} after {self.sequence}"
         self.sequence = record.sequence
         self.time = record.time
+        # A new order that only rests adds to a level, one that makes a single trade takes off one: both change it.
+        self.compares = len(record.events) > 2 or type(record.request) is not NewOrder
         handlers = self.handlers
         for event in record.events:
             handlers[type(event)](record, event)
         if self.touched:
             self._publish_levels(record.time)
 
-    # -- events --------------------------------------------------------------------------------------------------------
-
-    def _defined(self, record: EventRecord, event: events.AssetDefined) -> None:
-        assert isinstance(record.request, DefineAsset)
-        self.definition = record.request.definition
-        if self.status is None:
-            number = self._next("status")
-            self.status = messages.Status(self.asset, number, "open", "defined", record.time)
-            self.public.append((self.topics["status"], self.status))
+    # -- orders enter, trade, rest -------------------------------------------------------------------------------------
 
     def _accepted(self, record: EventRecord, event: events.OrderAccepted) -> None:
         order = self._new_order(record)
-        self.entering[order.order_id] = order
-        self._report(record, "new", order, "new")
+        self.orders[order.order_id] = order
+        if order.order_type in ("stop", "stop_limit"):
+            assert order.terms is not None
+            order.terms.waiting = True
+            order.account.orders[order.order_id] = order
+        else:
+            self.entering = order
+        self.reports.report_new(order, record.time)
 
     def _rejected(self, record: EventRecord, event: events.OrderRejected) -> None:
         order = self._new_order(record)
         order.leaves = 0
-        self._report(record, "rejected", order, "rejected", reason=event.reason, cumulative=0)
+        self.reports.report_end("rejected", order, 0, record.time, event.reason)
         self.ended.append(order)
+
+    def _triggered(self, record: EventRecord, event: events.OrderTriggered) -> None:
+        order = self.orders[event.order_id]
+        assert order.waiting
+        assert order.terms is not None
+        order.terms.waiting = False
+        del order.account.orders[order.order_id]
+        self.entering = order
+        self.reports.report("triggered", order, record.time)
 
     def _trade(self, record: EventRecord, event: events.TradeExecuted) -> None:
         if self.replaced is not None:
-            self._publish_deletion(record.time)
-        maker_id, quantity, price, time = event.maker_order_id, event.quantity, event.price, record.time
-        maker = self.book.accounts[event.maker_account].orders[maker_id]
-        assert isinstance(maker, PublishedOrder)
-        if maker.leaves == quantity:
-            self.book.remove(maker)
-            maker.leaves = 0
-            self.ended.append(maker)
-        else:
-            self.book.ladders[maker.side].reduce(maker, quantity)
-        self.touched[maker.side, price] = None
-        taker = self.entering[event.taker_order_id]
-        taker.leaves -= quantity
-        if not taker.leaves:
-            del self.entering[event.taker_order_id]
-            self.ended.append(taker)
-        sequences = self.sequences
-        sequences["trade"] = number = sequences["trade"] + 1
+            self._publish_deletion(self.replaced, record.time)
+            self.replaced = None
+        time = record.time
+        topic = self.trade_topic
+        topic.sequence = number = topic.sequence + 1
         assert number == event.trade_id
-        self.public.append(
-            (
-                self.topics["trade"],
-                messages.Trade(
-                    self.asset,
-                    number,
-                    number,
-                    price,
-                    quantity,
-                    SIDE_NAMES[event.aggressor],
-                    maker_id,
-                    event.taker_order_id,
-                    time,
-                ),
+        trade = messages.Trade(
+            self.asset,
+            number,
+            number,
+            event.price,
+            event.quantity,
+            SIDE_NAMES[event.aggressor],
+            event.maker_order_id,
+            event.taker_order_id,
+            time,
+        )
+        self.public.append((topic, trade))
+        maker = self.orders[event.maker_order_id]
+        self._execute(maker, event, time)
+        taker = self.entering
+        if taker is None:
+            taker = self.orders[event.taker_order_id]  # in an auction both rest
+            self._execute(taker, event, time)
+        else:
+            assert taker.order_id == event.taker_order_id
+            taker.leaves -= event.quantity
+            if not taker.leaves:
+                self.entering = None
+                self._end(taker)
+        self.reports.report_trade(maker, event, "maker", time)
+        self.reports.report_trade(taker, event, "taker", time)
+
+    def _execute(self, order: PublishedOrder, event: events.TradeExecuted, time: int) -> None:
+        """Take a trade off a resting order, what it shows first.
+
+        Only an auction takes more than that, hidden quantity. An order with hidden quantity left and nothing shown is
+        out of the book: what it shows next comes with `OrderReplenished`, in the same record.
+        """
+        quantity, shown = event.quantity, order.leaves
+        if quantity < shown:
+            self._touch(order)
+            self.book.ladders[order.side].reduce(order, quantity)
+        else:
+            if shown:
+                self._touch(order)
+                self.book.remove(order)
+                order.leaves = 0
+            terms = order.terms
+            if terms is not None and terms.hidden:
+                terms.hidden -= quantity - shown
+            if terms is None or not terms.hidden:
+                self._end(order)
+            quantity = shown
+        if quantity:
+            topic = self.order_topic
+            topic.sequence = number = topic.sequence + 1
+            executed = messages.OrderExecuted(
+                self.asset, number, order.order_id, quantity, event.price, event.trade_id, time
             )
-        )
-        sequences["order"] = at = sequences["order"] + 1
-        self.public.append(
-            (self.topics["order"], messages.OrderExecuted(self.asset, at, maker_id, quantity, price, number, time))
-        )
-        self._report_trade(record, maker, event, "maker")
-        self._report_trade(record, taker, event, "taker")
+            self.public.append((topic, executed))
 
     def _rested(self, record: EventRecord, event: events.OrderRested) -> None:
-        order = self.entering.pop(event.order_id)
+        order = self.entering
+        assert order is not None
+        assert order.order_id == event.order_id
         assert order.leaves == event.quantity
+        self.entering = None
+        self._touch(order)
         self.book.add(order)
-        self.touched[order.side, order.price] = None
-        sequences = self.sequences
-        sequences["order"] = number = sequences["order"] + 1
-        message: PublicMessage
         if self.replaced is order:
             self.replaced = None
-            message = messages.OrderReplaced(self.asset, number, order.order_id, order.price, order.leaves, record.time)
+            topic = self.order_topic
+            topic.sequence = number = topic.sequence + 1
+            replaced = messages.OrderReplaced(
+                self.asset, number, order.order_id, order.price, order.leaves, record.time
+            )
+            self.public.append((topic, replaced))
         else:
-            message = messages.OrderAdded(
-                self.asset, number, order.order_id, SIDE_NAMES[order.side], order.price, order.leaves, record.time
-            )
-        self.public.append((self.topics["order"], message))
+            self._publish_addition(order, record.time)
 
-    def _canceled(self, record: EventRecord, event: events.OrderCanceled) -> None:
-        if self.replaced is not None:
-            self._publish_deletion(record.time)
-        order = self.entering.pop(event.order_id, None)
-        if order is None:
-            order = self._resting(event.order_id, record.account)
-            self.book.remove(order)
-            self.touched[order.side, order.price] = None
-            number = self._next("order")
-            self.public.append(
-                (self.topics["order"], messages.OrderDeleted(self.asset, number, order.order_id, record.time))
-            )
-        cumulative = order.cumulative
-        order.leaves = 0
-        self._report(record, "canceled", order, "canceled", reason=event.reason, cumulative=cumulative)
-        self.ended.append(order)
+    def _replenished(self, record: EventRecord, event: events.OrderReplenished) -> None:
+        order = self.orders[event.order_id]
+        self._touch(order)
+        shows = self.book.replenish(order)
+        assert shows
+        assert order.leaves == event.shown
+        self._publish_addition(order, record.time)
+        self.reports.report("restated", order, record.time)
+
+    # -- orders change, end --------------------------------------------------------------------------------------------
 
     def _replaced(self, record: EventRecord, event: events.OrderReplaced) -> None:
-        order = self._resting(event.order_id, record.account)
-        cumulative = order.cumulative
-        if event.priority_kept:
-            reduced = order.leaves - event.leaves
-            if reduced:
-                self.touched[order.side, order.price] = None
-                self.book.ladders[order.side].reduce(order, reduced)
-                order.quantity = event.quantity
-                number = self._next("order")
-                self.public.append(
-                    (
-                        self.topics["order"],
-                        messages.OrderReduced(self.asset, number, order.order_id, reduced, record.time),
-                    )
-                )
+        order = self.orders[event.order_id]
+        if order.waiting:
+            assert order.terms is not None
+            order.price, order.leaves = event.price, event.leaves
+            order.terms.stop_price = event.stop_price
+        elif event.priority_kept:
+            self._shrink(order, order.open - event.leaves, record.time)
         else:
-            self.touched[order.side, order.price] = None
+            self._touch(order)
             self.book.remove(order)
-            order.price, order.quantity, order.leaves = event.price, event.quantity, event.leaves
-            self.entering[order.order_id] = order
-            self.replaced = order
-        self._report(record, "replaced", order, "partially_filled" if cumulative else "new")
+            order.price, order.leaves = event.price, event.leaves
+            if order.terms is not None:
+                order.terms.hidden = 0  # it enters whole, and hides again what it does not show when it rests
+            self.entering = self.replaced = order
+        order.quantity = event.quantity
+        self.reports.report("replaced", order, record.time)
+
+    def _decremented(self, record: EventRecord, event: events.OrderDecremented) -> None:
+        order = self.orders[event.order_id]
+        if order is self.entering:
+            order.leaves = event.leaves
+        else:
+            self._shrink(order, order.open - event.leaves, record.time)
+        order.quantity = event.quantity
+        self.reports.report("restated", order, record.time, "self_trade_prevention")
+
+    def _shrink(self, order: PublishedOrder, by: int, time: int) -> None:
+        """Take off what a resting order has open, its place kept; what is hidden goes first, and is not public."""
+        if not by:
+            return
+        reduced = by - order.hidden
+        if reduced > 0:
+            self._touch(order)
+        self.book.ladders[order.side].shrink(order, by)
+        if reduced > 0:
+            message = messages.OrderReduced(self.asset, self._next("order"), order.order_id, reduced, time)
+            self.public.append((self.order_topic, message))
+
+    def _canceled(self, record: EventRecord, event: events.OrderCanceled) -> None:
+        self._leave(self.orders[event.order_id], event.canceled, "canceled", event.reason, record.time)
+
+    def _expired(self, record: EventRecord, event: events.OrderExpired) -> None:
+        self._leave(self.orders[event.order_id], event.expired, "expired", "expired", record.time)
+
+    def _leave(self, order: PublishedOrder, left: int, exec_type: str, reason: str, time: int) -> None:
+        """End a live order, wherever it is, with `left` still open."""
+        assert order.open == left
+        if order is self.entering:
+            self.entering = None
+            if order is self.replaced:
+                self.replaced = None
+                self._publish_deletion(order, time)
+        elif order.waiting:
+            del order.account.orders[order.order_id]
+        else:
+            self._touch(order)
+            self.book.remove(order)
+            self._publish_deletion(order, time)
+        cumulative = order.quantity - left
+        order.leaves = 0
+        if order.terms is not None:
+            order.terms.hidden = 0
+        self.reports.report_end(exec_type, order, cumulative, time, reason)
+        self._end(order)
 
     def _cancel_rejected(self, record: EventRecord, event: events.CancelRejected) -> None:
         assert isinstance(record.request, CancelOrder)
-        self._report_unknown(record, "cancel_rejected", event.order_id, event.reason)
+        self._refused(record, "cancel_rejected", event)
 
     def _amend_rejected(self, record: EventRecord, event: events.AmendRejected) -> None:
         assert isinstance(record.request, AmendOrder)
-        self._report_unknown(record, "amend_rejected", event.order_id, event.reason)
+        self._refused(record, "amend_rejected", event)
+
+    def _refused(
+        self, record: EventRecord, exec_type: str, event: events.CancelRejected | events.AmendRejected
+    ) -> None:
+        order = self.find(event.order_id, record.account)
+        self.reports.report_refusal(exec_type, event.order_id, order, record.account, event.reason, record.time)
+
+    # -- the asset -----------------------------------------------------------------------------------------------------
+
+    def _defined(self, record: EventRecord, event: events.AssetDefined) -> None:
+        assert isinstance(record.request, DefineAsset)
+        self.definition = record.request.definition
+        if self.status is None and len(record.events) == 1:
+            # Without sessions it is open from here on. With them its status is said in the next event.
+            self._publish_status("open", "defined", record.time)
+
+    def _status_changed(self, record: EventRecord, event: events.StatusChanged) -> None:
+        self._publish_status(event.status, event.reason, record.time)
+
+    def _indicative_changed(self, record: EventRecord, event: events.IndicativeChanged) -> None:
+        assert self.status is not None
+        assert self.status.status == "call"
+        self._publish_status("call", self.status.reason, record.time, event)
+
+    def _publish_status(
+        self,
+        status: messages.StatusName,
+        reason: str,
+        time: int,
+        indicative: events.IndicativeChanged = NO_INDICATIVE,
+    ) -> None:
+        """Publish the status, during a call with what the auction would give."""
+        number = self._next("status")
+        if status == "call":
+            side: SideName | None = SIDE_NAMES[indicative.surplus_side] if indicative.surplus_side else None
+            self.status = messages.Status(
+                self.asset,
+                number,
+                status,
+                reason,
+                time,
+                indicative.price or None,
+                indicative.quantity,
+                side,
+                indicative.surplus_quantity,
+            )
+        else:
+            self.status = messages.Status(self.asset, number, status, reason, time)
+        self.public.append((self.topics["status"], self.status))
 
     # -- orders --------------------------------------------------------------------------------------------------------
+
+    def find(self, order_id: int, account: str) -> PublishedOrder | None:
+        """Return the account's live order with that id. Nobody sees another account's."""
+        order = self.orders.get(order_id)
+        return order if order is not None and order.account.name == account else None
 
     def _new_order(self, record: EventRecord) -> PublishedOrder:
         request = record.request
         assert isinstance(request, NewOrder)
+        terms: Terms | None = None
+        if request.instructions is not None:
+            terms = Terms(
+                order_type=request.order_type,
+                time_in_force=request.time_in_force,
+                stop_price=request.instructions.stop_price,
+                display_quantity=request.instructions.display_quantity,
+            )
         return PublishedOrder(
             request.order_id,
             self.book.account(record.account),
@@ -225,150 +350,76 @@ class Feed:
             request.price,
             request.quantity,
             request.quantity,
-            request.client_order_id,
-            request.order_type,
-            request.time_in_force,
+            terms,
+            client_order_id=request.client_order_id,
+            order_type=request.order_type,
+            time_in_force=request.time_in_force,
+            topic=self.reports.topic(record.account),
         )
 
-    def _resting(self, order_id: int, account: str) -> PublishedOrder:
-        order = self.book.accounts[account].orders[order_id]
-        assert isinstance(order, PublishedOrder)
-        return order
+    def _end(self, order: PublishedOrder) -> None:
+        del self.orders[order.order_id]
+        self.ended.append(order)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
-    def _next(self, topic: str) -> int:
-        self.sequences[topic] = number = self.sequences[topic] + 1
-        return number
+    def _next(self, name: str) -> int:
+        topic = self.topics[name]
+        topic.sequence += 1
+        return topic.sequence
 
-    def _publish_deletion(self, time: int) -> None:
-        """An amended order that trades, or ends, has left the book: it is not merely replaced."""
-        assert self.replaced is not None
-        number = self._next("order")
-        deleted = messages.OrderDeleted(self.asset, number, self.replaced.order_id, time)
-        self.public.append((self.topics["order"], deleted))
-        self.replaced = None
+    def _publish_addition(self, order: PublishedOrder, time: int) -> None:
+        """An order, or an iceberg's next part, has joined the back of its level's queue."""
+        topic = self.order_topic
+        topic.sequence = number = topic.sequence + 1
+        added = messages.OrderAdded(
+            self.asset, number, order.order_id, SIDE_NAMES[order.side], order.price, order.leaves, time
+        )
+        self.public.append((topic, added))
+
+    def _publish_deletion(self, order: PublishedOrder, time: int) -> None:
+        """An order has left the book, by its end or by an amend after which it trades or ends: it is not replaced."""
+        deleted = messages.OrderDeleted(self.asset, self._next("order"), order.order_id, time)
+        self.public.append((self.order_topic, deleted))
+
+    def _touch(self, order: PublishedOrder) -> None:
+        """Note an order's level, before it changes; and where that may come to nothing in the end, how the level was.
+
+        An iceberg's next part, for one, may make up for all that was taken of the part before.
+        """
+        key = (order.side, order.price)
+        if key not in self.touched:
+            self.touched[key] = self.book.ladders[order.side].at(order.price) if self.compares else None
 
     def _publish_levels(self, time: int) -> None:
         """Publish the levels that the request has changed, and the best bid and offer where they have."""
         changes: list[tuple[SideName, int, int, int]] = []
         ladders = self.book.ladders
-        for side, price in self.touched:
-            changes.append((SIDE_NAMES[side], price, *ladders[side].at(price)))
+        for (side, price), before in self.touched.items():
+            quantity, orders = now = ladders[side].at(price)
+            if now != before:
+                changes.append((SIDE_NAMES[side], price, quantity, orders))
         self.touched.clear()
-        sequences = self.sequences
-        sequences["book"] = number = sequences["book"] + 1
-        self.public.append((self.topics["book"], messages.BookUpdate(self.asset, number, changes, time)))
+        if not changes:
+            return
+        topics = self.topics
+        topic = topics["book"]
+        topic.sequence = number = topic.sequence + 1
+        self.public.append((topic, messages.BookUpdate(self.asset, number, changes, time)))
         bbo = (self.book.best(BUY), self.book.best(SELL))
         if bbo != self.bbo:
             self.bbo = bbo
-            sequences["bbo"] = number = sequences["bbo"] + 1
-            self.public.append((self.topics["bbo"], messages.Bbo(self.asset, number, bbo[0], bbo[1], time)))
-
-    def _next_report(self, account: str) -> int:
-        self.account_sequences[account] = number = self.account_sequences.get(account, 0) + 1
-        return number
-
-    def _report(
-        self,
-        record: EventRecord,
-        exec_type: str,
-        order: PublishedOrder,
-        status: str,
-        reason: str | UnsetType = UNSET,
-        cumulative: int | None = None,
-    ) -> None:
-        account = order.account.name
-        report = ExecutionReport(
-            account=account,
-            asset=self.asset,
-            sequence=self._next_report(account),
-            exec_type=exec_type,
-            order_status=status,
-            order_id=order.order_id,
-            client_order_id=order.client_order_id,
-            side=SIDE_NAMES[order.side],
-            order_type=order.order_type,
-            time_in_force=order.time_in_force,
-            price=order.price or UNSET,
-            quantity=order.quantity,
-            cumulative_quantity=order.cumulative if cumulative is None else cumulative,
-            leaves_quantity=order.leaves,
-            reason=reason,
-            time=record.time,
-        )
-        self.private.append((f"execution/{account}/{self.asset}/", report, order))
-
-    def _report_trade(
-        self, record: EventRecord, order: PublishedOrder, event: events.TradeExecuted, liquidity: Any
-    ) -> None:
-        account, leaves = order.account.name, order.leaves
-        self.account_sequences[account] = number = self.account_sequences.get(account, 0) + 1
-        report = ExecutionReport(
-            account=account,
-            asset=self.asset,
-            sequence=number,
-            exec_type="trade",
-            order_status="partially_filled" if leaves else "filled",
-            order_id=order.order_id,
-            client_order_id=order.client_order_id,
-            side=SIDE_NAMES[order.side],
-            order_type=order.order_type,
-            time_in_force=order.time_in_force,
-            price=order.price or UNSET,
-            quantity=order.quantity,
-            cumulative_quantity=order.quantity - leaves,
-            leaves_quantity=leaves,
-            last_price=event.price,
-            last_quantity=event.quantity,
-            trade_id=event.trade_id,
-            liquidity=liquidity,
-            time=record.time,
-        )
-        self.private.append((f"execution/{account}/{self.asset}/", report, order))
-
-    def _report_unknown(self, record: EventRecord, exec_type: str, order_id: int, reason: str) -> None:
-        """Report a refused cancel or amend; where its order is live, with the order's state."""
-        order = self.book.find(order_id, record.account)
-        account = record.account
-        report = ExecutionReport(
-            account=account,
-            asset=self.asset,
-            sequence=self._next_report(account),
-            exec_type=exec_type,
-            order_id=order_id,
-            reason=reason,
-            time=record.time,
-        )
-        if isinstance(order, PublishedOrder):
-            # An amend that was refused has changed nothing: the order's last report stays what it was.
-            report = _with_order(report, order)
-        self.private.append((f"execution/{account}/{self.asset}/", report, None))
+            topic = topics["bbo"]
+            topic.sequence = number = topic.sequence + 1
+            self.public.append((topic, messages.Bbo(self.asset, number, bbo[0], bbo[1], time)))
 
     def check(self) -> None:
         """Assert what holds between requests. O(orders)."""
-        self.book.check()
-        assert not self.entering, "an order enters within its request"
+        self.book.check(may_cross=self.status is not None and self.status.status != "open")
+        live = {
+            order_id: order for account in self.book.accounts.values() for order_id, order in account.orders.items()
+        }
+        assert live == self.orders, "every live order is its account's"
+        assert self.entering is None, "an order enters within its request"
         assert self.replaced is None
         assert not self.touched
-
-
-def _with_order(report: ExecutionReport, order: PublishedOrder) -> ExecutionReport:
-    return ExecutionReport(
-        account=report.account,
-        asset=report.asset,
-        sequence=report.sequence,
-        exec_type=report.exec_type,
-        order_status="partially_filled" if order.cumulative else "new",
-        order_id=report.order_id,
-        client_order_id=order.client_order_id,
-        side=SIDE_NAMES[order.side],
-        order_type=order.order_type,
-        time_in_force=order.time_in_force,
-        price=order.price or UNSET,
-        quantity=order.quantity,
-        cumulative_quantity=order.cumulative,
-        leaves_quantity=order.leaves,
-        reason=report.reason,
-        time=report.time,
-    )

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import zmq
 
 from exchange.core import messages
-from exchange.core.asset import Asset
+from exchange.core.asset import Asset, Status
 from exchange.core.events import EventRecord
-from exchange.core.market_data import PUBLIC_TOPICS, Feed, PublishedOrder
+from exchange.core.execution_reports import PublishedOrder
+from exchange.core.market_data import Feed
 from exchange.pipeline import sockets
 from exchange.pipeline.codec import encode
 from exchange.pipeline.message_store import MessageStore
@@ -18,6 +19,7 @@ from exchange.pipeline.sources import EventSources
 HEARTBEAT_TOPIC = b"heartbeat/"
 TRADES_KEPT = 1000  # of an asset, for the trades query
 PATIENCE_SECONDS = 5.0  # after a start, for matching daemons that have not been heard of
+FIRST_REPORTS = ("new", "rejected")  # one of which each order has
 TURN_RECORDS = 2000  # published before queries and heartbeats get their turn: a few hundredths of a second
 
 
@@ -40,14 +42,21 @@ class AssetBoard:
         return self.feed.definition or self.configured
 
     @property
+    def status(self) -> Status:
+        """The asset's trading status; until that is known, the one that it begins with."""
+        if self.feed.status is not None:
+            return self.feed.status.status
+        return "closed" if self.configured.has_sessions else "open"
+
+    @property
     def rebuilding(self) -> bool:
         """Whether events of before the start are still to be folded in, or how many there are is not known yet."""
         return self.live_from is None or self.feed.sequence < self.live_from
 
     def find(self, order_id: int, account: str) -> PublishedOrder | None:
         """Return an account's order, live or retained."""
-        order = self.feed.book.find(order_id, account) or self.ended.get(order_id)
-        return order if isinstance(order, PublishedOrder) and order.account.name == account else None
+        order = self.feed.orders.get(order_id) or self.ended.get(order_id)
+        return order if order is not None and order.account.name == account else None
 
 
 class Notifier:
@@ -111,11 +120,11 @@ class Notifier:
         add, send = board.store.add, self.public.send
         for topic, message in board.feed.public:
             payload = encode(message)
-            add(topic, message.sequence, payload)  # type: ignore[union-attr] # all but heartbeats have one
+            add(topic.name, message.sequence, payload)  # type: ignore[union-attr] # all but heartbeats have one
             if type(message) is messages.Trade:
                 board.trades.append(payload)
             if live:
-                send(topic.encode(), sockets.SNDMORE)
+                send(topic.frame, sockets.SNDMORE)
                 send(payload)
                 self.published += 1
         board.feed.public.clear()
@@ -124,13 +133,13 @@ class Notifier:
         add, send = board.store.add, self.private.send
         for topic, report, order in board.feed.private:
             payload = encode(report)
-            add(topic, report.sequence, payload)
+            add(topic.name, report.sequence, payload)
             if order is not None:
                 order.report = payload
-                if report.exec_type == "new":
+                if report.exec_type in FIRST_REPORTS:
                     board.orders[f"{report.account}/{order.client_order_id}"] = order.order_id
             if live:
-                send(topic.encode(), sockets.SNDMORE)
+                send(topic.frame, sockets.SNDMORE)
                 send(payload)
                 self.published += 1
         board.feed.private.clear()
@@ -144,18 +153,18 @@ class Notifier:
     def public_sequences(self) -> dict[str, int]:
         """Return the last number of each public topic, but for those of assets that are being rebuilt."""
         return {
-            board.feed.topics[name]: board.feed.sequences[name]
+            topic.name: topic.sequence
             for board in self.boards.values()
-            for name in PUBLIC_TOPICS
             if not board.rebuilding
+            for topic in board.feed.topics.values()
         }
 
     def private_sequences(self, account: str) -> dict[str, int]:
         """Return the last number of each of an account's topics, but for those of assets that are being rebuilt."""
         return {
-            f"execution/{account}/{asset}/": board.feed.account_sequences[account]
-            for asset, board in self.boards.items()
-            if account in board.feed.account_sequences and not board.rebuilding
+            topic.name: topic.sequence
+            for board in self.boards.values()
+            if not board.rebuilding and (topic := board.feed.reports.topics.get(account)) is not None
         }
 
     def soon_rebuilt(self, now: float) -> bool:

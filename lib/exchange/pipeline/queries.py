@@ -9,7 +9,8 @@ import zmq
 from msgspec import UNSET
 
 from exchange.core import messages
-from exchange.core.market_data import PUBLIC_TOPICS, PublishedOrder
+from exchange.core.execution_reports import PublishedOrder
+from exchange.core.market_data import PUBLIC_TOPICS
 from exchange.core.messages import Reject, RejectReason
 from exchange.core.request_checks import Rejection, check_request_id, readable_id
 from exchange.core.requests import BUY, SELL, Side
@@ -21,17 +22,6 @@ MAX_MESSAGES = 1000  # in one reply
 DRAIN = 20  # queries answered, at most, before the events get their turn
 TURN_SECONDS = 0.005  # after which no other query is begun before that
 MAX_REPLY_BYTES = 1024 * 1024  # of retransmitted messages in one reply
-ASSET_FIELDS = (
-    "asset",
-    "price_scale",
-    "quantity_scale",
-    "tick_size",
-    "lot_size",
-    "min_quantity",
-    "max_quantity",
-    "min_price",
-    "max_price",
-)
 
 Reply = dict[str, Any]
 
@@ -115,8 +105,7 @@ class Queries:
     def _assets(self, query: messages.AssetsQuery) -> Reply:
         return {
             "assets": [
-                {key: getattr(board.definition, key) for key in ASSET_FIELDS}
-                | {"status": board.feed.status.status if board.feed.status else "open"}
+                msgspec.structs.asdict(board.definition) | {"status": board.status}
                 for board in self.notifier.boards.values()
             ]
         }
@@ -133,7 +122,7 @@ class Queries:
 
         return {
             "asset": query.asset,
-            "sequence": feed.sequences["book"],
+            "sequence": feed.topics["book"].sequence,
             "bids": levels(BUY),
             "asks": levels(SELL),
             "time": feed.time,
@@ -151,7 +140,7 @@ class Queries:
 
         return {
             "asset": query.asset,
-            "sequence": feed.sequences["order"],
+            "sequence": feed.topics["order"].sequence,
             "bids": orders(BUY),
             "asks": orders(SELL),
             "time": feed.time,
@@ -189,10 +178,10 @@ class Queries:
         parts = topic.split("/")
         if len(parts) == 3 and parts[2] == "" and parts[0] in PUBLIC_TOPICS:
             board = self._board(parts[1])
-            return board, board.feed.sequences[parts[0]]
+            return board, board.feed.topics[parts[0]].sequence
         if len(parts) == 4 and parts[0] == "execution" and parts[3] == "":
             board = self._board(parts[2])
-            return board, board.feed.account_sequences.get(parts[1], 0)
+            return board, board.feed.reports.last(parts[1])
         raise Refusal(
             "malformed",
             f"topic {topic!r:.80}: must be like trade/ASSET/ or execution/ACCOUNT/ASSET/, numbered, with its /",
@@ -241,7 +230,7 @@ class Queries:
         sequences: dict[str, int] = {}
         for board in boards:
             feed = board.feed
-            sequences[feed.asset] = feed.account_sequences.get(query.account, 0)
+            sequences[feed.asset] = feed.reports.last(query.account)
             account = feed.book.accounts.get(query.account)
             if account is not None:
                 orders.extend(

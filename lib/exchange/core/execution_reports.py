@@ -1,0 +1,180 @@
+"""What the private feed says: each order's life as its owner sees it, in reports numbered per account and asset."""
+
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from exchange.core.book import Order
+from exchange.core.events import TradeExecuted
+from exchange.core.messages import ExecutionReport
+from exchange.core.requests import SIDE_NAMES
+
+
+class Topic(Struct, gc=False):
+    """A topic, as text and as the frame that is sent, and the number of its last message."""
+
+    name: str
+    frame: bytes
+    sequence: int = 0
+
+
+def new_topic(name: str) -> Topic:
+    return Topic(name, name.encode())
+
+
+class PublishedOrder(Order, gc=False, kw_only=True):
+    """An order with what its execution reports say, and the last of them as it was sent."""
+
+    client_order_id: str
+    order_type: str
+    time_in_force: str
+    topic: Topic  # of its account's reports
+    report: bytes = b""
+
+    @property
+    def cumulative(self) -> int:
+        """What has filled of a live order."""
+        return self.quantity - self.open
+
+    @property
+    def waiting(self) -> bool:
+        """Whether this is a stop that has not been triggered."""
+        return self.terms is not None and self.terms.waiting
+
+    @property
+    def status(self) -> str:
+        """The `order_status` of a live order."""
+        if self.waiting:
+            return "pending_trigger"
+        return "partially_filled" if self.cumulative else "new"
+
+
+Report = tuple[Topic, ExecutionReport, PublishedOrder | None]  # its order where it is known, and the report is its last
+
+
+class Reports:
+    """Makes and numbers an asset's execution reports. They are added to `made`, which whoever takes them empties."""
+
+    def __init__(self, asset: str) -> None:
+        self.asset = asset
+        self.topics: dict[str, Topic] = {}  # by account
+        self.made: list[Report] = []
+
+    def topic(self, account: str) -> Topic:
+        """Return the topic of an account's reports."""
+        topic = self.topics.get(account)
+        if topic is None:
+            topic = self.topics[account] = new_topic(f"execution/{account}/{self.asset}/")
+        return topic
+
+    def last(self, account: str) -> int:
+        """Return the number of an account's last report, 0 where it has none."""
+        topic = self.topics.get(account)
+        return 0 if topic is None else topic.sequence
+
+    def report_new(self, order: PublishedOrder, time: int) -> None:
+        """Report a new order, before anything else happens to it."""
+        self._report("new", "pending_trigger" if order.waiting else "new", order, 0, order.leaves, time)
+
+    def report(self, exec_type: str, order: PublishedOrder, time: int, reason: str | UnsetType = UNSET) -> None:
+        """Report what happened to a live order."""
+        self._report(exec_type, order.status, order, order.cumulative, order.open, time, reason)
+
+    def report_end(
+        self, exec_type: str, order: PublishedOrder, cumulative: int, time: int, reason: str | UnsetType
+    ) -> None:
+        """Report an order's end by something else than a trade."""
+        self._report(exec_type, exec_type, order, cumulative, 0, time, reason)
+
+    def _report(
+        self,
+        exec_type: str,
+        status: str,
+        order: PublishedOrder,
+        cumulative: int,
+        leaves: int,
+        time: int,
+        reason: str | UnsetType = UNSET,
+    ) -> None:
+        topic = order.topic
+        topic.sequence = number = topic.sequence + 1
+        report = ExecutionReport(
+            account=order.account.name,
+            asset=self.asset,
+            sequence=number,
+            exec_type=exec_type,
+            order_status=status,
+            order_id=order.order_id,
+            client_order_id=order.client_order_id,
+            side=SIDE_NAMES[order.side],
+            order_type=order.order_type,
+            time_in_force=order.time_in_force,
+            price=order.price or UNSET,
+            stop_price=UNSET if order.terms is None else order.terms.stop_price or UNSET,
+            quantity=order.quantity,
+            cumulative_quantity=cumulative,
+            leaves_quantity=leaves,
+            reason=reason,
+            time=time,
+        )
+        self.made.append((topic, report, order))
+
+    def report_trade(
+        self, order: PublishedOrder, event: TradeExecuted, liquidity: Literal["maker", "taker"], time: int
+    ) -> None:
+        """Report a trade to one of its two orders, which has what it left open."""
+        terms, leaves = order.terms, order.leaves
+        stop_price: int | UnsetType = UNSET
+        if terms is not None:
+            leaves += terms.hidden
+            stop_price = terms.stop_price or UNSET
+        topic = order.topic
+        topic.sequence = number = topic.sequence + 1
+        report = ExecutionReport(
+            account=order.account.name,
+            asset=self.asset,
+            sequence=number,
+            exec_type="trade",
+            order_status="partially_filled" if leaves else "filled",
+            order_id=order.order_id,
+            client_order_id=order.client_order_id,
+            side=SIDE_NAMES[order.side],
+            order_type=order.order_type,
+            time_in_force=order.time_in_force,
+            price=order.price or UNSET,
+            stop_price=stop_price,
+            quantity=order.quantity,
+            cumulative_quantity=order.quantity - leaves,
+            leaves_quantity=leaves,
+            last_price=event.price,
+            last_quantity=event.quantity,
+            trade_id=event.trade_id,
+            liquidity=liquidity,
+            time=time,
+        )
+        self.made.append((topic, report, order))
+
+    def report_refusal(
+        self, exec_type: str, order_id: int, order: PublishedOrder | None, account: str, reason: str, time: int
+    ) -> None:
+        """Report a refused cancel or amend, to who asked; where the order is live and its own, with the order's state.
+
+        What was refused has changed nothing: the order's last report stays what it was.
+        """
+        if order is not None:
+            self._report(exec_type, order.status, order, order.cumulative, order.open, time, reason)
+            topic, report, _ = self.made[-1]
+            self.made[-1] = (topic, report, None)
+            return
+        topic = self.topic(account)
+        topic.sequence = number = topic.sequence + 1
+        report = ExecutionReport(
+            account=account,
+            asset=self.asset,
+            sequence=number,
+            exec_type=exec_type,
+            order_id=order_id,
+            reason=reason,
+            time=time,
+        )
+        self.made.append((topic, report, None))
