@@ -292,7 +292,9 @@ class Exchange:
 
     def _stop_programs(self) -> None:
         """Stop the programs, stage by stage. By itself supervisord stops one after the other: slow with many assets."""
-        for stage in supervision.stages(self.config):
+        programs = supervision.read_programs(self.config)
+        added = [name for name in programs if name.startswith(supervision.matching_program(""))]
+        for stage in supervision.stages(self.config, added):
             for name in stage:
                 supervision.ask_to_stop(self.config, name)
             deadline = time.monotonic() + STOP_SECONDS

@@ -60,6 +60,26 @@ def private_folder(folder: Path, owner: int | None = None, *, take_over: bool = 
         raise FolderError(f"{folder}: can't be made: {error.strerror}") from None
 
 
+def replace_file(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write a file as a whole: whoever reads it finds the old text or the new; if `durable`, after a power failure too.
+
+    It keeps its mode and, where root writes it, its owner; a new one gets its folder's.
+    """
+    path = path.resolve()  # what a symbolic link leads to is replaced, not the link
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    old = path if path.exists() else path.parent
+    if os.geteuid() == 0:
+        os.chown(unfinished, old.stat().st_uid, old.stat().st_gid)
+    if old is path:
+        unfinished.chmod(stat.S_IMODE(old.stat().st_mode))
+    unfinished.replace(path)
+
+
 def user_name(uid: int) -> str:
     """Return the name of a user, or the number where it has none."""
     try:

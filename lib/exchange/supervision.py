@@ -14,19 +14,22 @@ import socket
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from exchange.config import PROJECT, Config
-from exchange.folders import LONGEST_SOCKET, private_folder
+from exchange.folders import LONGEST_SOCKET, private_folder, replace_file
 
 ANSWER_SECONDS = 10.0
 PROCESSES = Path("/proc")
 UNANSWERED = (OSError, http.client.HTTPException, xmlrpc.client.Error)
 STOPPED = ("STOPPED", "EXITED", "FATAL")
+STOP_SECONDS = 40.0  # for one program: a little more than its stopwaitsecs
+PAUSE_SECONDS = 0.1
+ALREADY_ADDED = 90  # supervisord's fault code
 
 # What supervisord's file format can't carry in a path: it would expand, unquote, split or cut it off there.
 UNFIT = re.compile(r"""[%"'\\*?\[\]\x00-\x1f\x7f]| [;#]|^ | $""")
@@ -42,6 +45,11 @@ class SupervisionError(Exception):
 def settings_file(config: Config) -> Path:
     """Return the file that `supervisorctl -c` takes."""
     return config.data / "supervisord.conf"
+
+
+def program_file(config: Config, program: str) -> Path:
+    """Return the file of a program that depends on the configuration."""
+    return config.data / "supervisor" / f"{program}.conf"
 
 
 def log_file(config: Config, program: str) -> Path:
@@ -64,9 +72,16 @@ def programs(config: Config) -> list[str]:
     return [name for stage in stages(config) for name in stage]
 
 
-def stages(config: Config) -> list[list[str]]:
-    """Return the programs in the order of stopping: those of a stage together, when all of the one before are gone."""
-    matching = [f"matching-{asset.asset}" for asset in config.assets]
+def matching_program(asset: str) -> str:
+    return f"matching-{asset}"
+
+
+def stages(config: Config, added: Iterable[str] = ()) -> list[list[str]]:
+    """Return the programs in the order of stopping: those of a stage together, when all of the one before are gone.
+
+    `added` are matching programs that the exchange got after its start.
+    """
+    matching = [*dict.fromkeys([*(matching_program(asset.asset) for asset in config.assets), *added])]
     return [["order_handler"], matching, ["logger", "notifier"], [] if config.database.dsn else ["postgres"]]
 
 
@@ -75,6 +90,20 @@ def write_files(config: Config) -> None:
 
     Raises SupervisionError where a path has characters that they can't carry.
     """
+    main, included = _render(config)
+    folder = config.data / "supervisor"
+    folder.mkdir(exist_ok=True)
+    private_folder(config.data / "run", take_over=True)
+    private_folder(socket_file(config).parent, take_over=socket_file(config).parent == config.data / "run")
+    for old in folder.glob("*.conf"):
+        if old.stem not in included:
+            old.unlink()
+    for program, text in included.items():
+        replace_file(program_file(config, program), text)
+    replace_file(settings_file(config), main)
+
+
+def _render(config: Config) -> tuple[str, dict[str, str]]:
     python = Path(sys.executable)
     for path in (PROJECT, config.folder, config.data, python):
         unfit = UNFIT.search(str(path))
@@ -83,17 +112,7 @@ def write_files(config: Config) -> None:
                 f"{path}: supervisord can't be told of a path with {unfit[0]!r} in it; move the checkout, or set "
                 "EXCHANGE_CONFIG and EXCHANGE_DATA to other folders"
             )
-    folder = config.data / "supervisor"
-    folder.mkdir(exist_ok=True)
-    private_folder(config.data / "run", take_over=True)
-    private_folder(socket_file(config).parent, take_over=socket_file(config).parent == config.data / "run")
-    main, included = render((PROJECT / "supervisord.conf").read_text("utf-8"), config, python)
-    for old in folder.glob("*.conf"):
-        if old.stem not in included:
-            old.unlink()
-    for program, text in included.items():
-        _replace(folder / f"{program}.conf", text)
-    _replace(settings_file(config), main)
+    return render((PROJECT / "supervisord.conf").read_text("utf-8"), config, python)
 
 
 def render(source: str, config: Config, python: Path) -> tuple[str, dict[str, str]]:
@@ -118,18 +137,13 @@ def render(source: str, config: Config, python: Path) -> tuple[str, dict[str, st
         elif header == "[template:matching]":
             for asset in config.assets:
                 text = body.replace("{asset}", asset.asset)
-                included[f"matching-{asset.asset}"] = f"[program:matching-{asset.asset}]\n{text}"
+                name = matching_program(asset.asset)
+                included[name] = f"[program:{name}]\n{text}"
         elif header == "[supervisord]" and os.geteuid() == 0:
             main.append(f"{header}\nuser = root\n{body}")
         else:
             main.append(section)
     return "".join(main), included
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(text, "utf-8")
-    unfinished.replace(path)
 
 
 # -- what supervisord says ---------------------------------------------------------------------------------------------
@@ -158,6 +172,59 @@ def ask_to_stop(config: Config, program: str) -> None:
     """Have supervisord stop a program, without waiting for its end."""
     with suppress(*UNANSWERED), _supervisord(config) as server:  # it may not be running, nor supervisord
         server.supervisor.stopProcess(program, False)
+
+
+# -- programs that come and go while the exchange runs -----------------------------------------------------------------
+
+
+def add_program(config: Config, program: str) -> None:
+    """Write a program's file and have the running supervisord start it. No other program is touched.
+
+    Whatever of that is done already is left as it is. Raises SupervisionError where supervisord refuses or is not
+    there.
+    """
+    _, included = _render(config)
+    replace_file(program_file(config, program), included[program])
+    with _asking(f"to start {program}"), _supervisord(config) as server:
+        server.supervisor.reloadConfig()
+        try:
+            server.supervisor.addProcessGroup(program)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != ALREADY_ADDED:
+                raise
+            if read_programs(config)[program].state in STOPPED:
+                server.supervisor.startProcess(program, False)
+
+
+def remove_program(config: Config, program: str) -> None:
+    """Have the running supervisord stop a program and forget it, and remove its file. No other program is touched.
+
+    Whatever of that is done already is left as it is. Raises SupervisionError where supervisord refuses or is not
+    there, or the program does not end.
+    """
+    with _asking(f"to stop {program}"), _supervisord(config) as server:
+        if program in read_programs(config):
+            deadline = time.monotonic() + STOP_SECONDS
+            while (state := read_programs(config)[program].state) not in STOPPED:
+                if state != "STOPPING":
+                    ask_to_stop(config, program)
+                if time.monotonic() > deadline:
+                    raise SupervisionError(f"{program} does not end: it is {state} for {STOP_SECONDS:g} s")
+                time.sleep(PAUSE_SECONDS)
+            server.supervisor.removeProcessGroup(program)
+        program_file(config, program).unlink(missing_ok=True)
+        server.supervisor.reloadConfig()
+
+
+@contextmanager
+def _asking(what: str) -> Iterator[None]:
+    """Turn what can go wrong with supervisord into SupervisionError."""
+    try:
+        yield
+    except xmlrpc.client.Fault as fault:
+        raise SupervisionError(f"supervisord, asked {what}, says {fault.faultString}") from None
+    except (*UNANSWERED, KeyError) as error:
+        raise SupervisionError(f"supervisord, asked {what}, does not answer: {error}") from None
 
 
 def _supervisord(config: Config) -> xmlrpc.client.ServerProxy:

@@ -1,5 +1,6 @@
 """What can go wrong between a client and the exchange; every error of this package is a `ClientError`."""
 
+from exchange.core.admin_messages import Refused
 from exchange.core.messages import Reject
 
 
@@ -18,6 +19,20 @@ class Rejected(ClientError):
         self.reject = reject
         self.reason = reject.reason
         self.text = reject.text
+
+
+class ActRefused(ClientError):
+    """The order handler refused an operator's act: nothing was done. `reason` and `text` say why."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(f"{refused.reason}: {refused.text}")
+        self.refused = refused
+        self.reason = refused.reason
+        self.text = refused.text
+
+
+class Failed(ClientError):
+    """Something could not be done, or not be done to its end; the text says what, and what to do about it."""
 
 
 class Unreachable(ClientError):
