@@ -21,8 +21,18 @@ MAY_IMPORT = {
     "core": (),
     "pipeline": (CORE, "exchange.config", "exchange.folders", "exchange.status"),
     "store": (CORE, "exchange.config", "exchange.folders", "exchange.status"),
-    # A client knows the wire's messages and what an asset is, nothing of how either is made.
-    "client": ("exchange.core.messages", "exchange.core.asset", "exchange.config", "exchange.status"),
+    # A client knows the messages and what an asset is, nothing of how either is made; an operator's command, besides,
+    # the files and the supervisord of the exchange on this machine.
+    "client": (
+        "exchange.core.messages",
+        "exchange.core.admin_messages",
+        "exchange.core.asset",
+        "exchange.config",
+        "exchange.folders",
+        "exchange.listing",
+        "exchange.status",
+        "exchange.supervision",
+    ),
 }
 # What a module that stands beside the packages, such as `exchange.config`, may import.
 BESIDE_THE_PACKAGES = (
