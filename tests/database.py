@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests, and databases of their own in it.
+"""A PostgreSQL server for tests, databases of their own in it, and what is in them.
 
 Where `EXCHANGE_TEST_DSN` names a server, tests use that one, as a role that may create databases.
 """
@@ -11,12 +11,16 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import conninfo, sql
 
 from exchange.store.embedded import database_dsn
 from tests.support import Daemon, wait_until, write_config
+
+TABLES = ("assets", "orders", "trades", "order_events", "asset_statuses", "operator_acts", "applied")
+Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @contextmanager
@@ -61,3 +65,22 @@ def database(server_dsn: str) -> Iterator[str]:
             yield conninfo.make_conninfo(server_dsn, dbname=name)
         finally:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def rows(reader: Connection, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    return reader.execute(query.encode(), parameters).fetchall()
+
+
+def contents(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every table, in order."""
+    with psycopg.connect(dsn) as connection:
+        return {table: rows(connection, f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES}
+
+
+def state(reader: Connection, order_id: int) -> tuple[str, int, int]:
+    """Return the status, cumulative and leaves quantity of an order of ACME, as the view has them."""
+    query = (
+        "SELECT status, cumulative_quantity, leaves_quantity FROM order_states WHERE asset = 'ACME' AND order_id = %s"
+    )
+    (found,) = rows(reader, query, order_id)
+    return found

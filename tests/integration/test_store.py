@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import psycopg
@@ -27,20 +27,14 @@ from exchange.core.events import (
     OrderReplaced,
     TradeExecuted,
 )
-from exchange.core.matching import Matching
 from exchange.core.requests import (
     BUY,
     SELL,
     AmendOrder,
     CancelOrder,
-    DefineAsset,
     MassCancel,
     NewOrder,
-    OrderType,
     Record,
-    Request,
-    Side,
-    TimeInForce,
 )
 from exchange.store import schema
 from exchange.store.embedded import database_dsn
@@ -52,133 +46,9 @@ from exchange.store.writer import (
     Writer,
     WriterRunning,
 )
-from tests.database import accepts, database, postgres
+from tests.database import Connection, accepts, contents, database, rows, state
+from tests.stored import START, Market, random_market
 from tests.support import PROJECT, Daemon, wait_until, write_config
-
-START = 1_700_000_000_123_456_789
-TABLES = ("assets", "orders", "trades", "order_events", "applied")
-Connection = psycopg.Connection[tuple[Any, ...]]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres() as dsn:
-        yield dsn
-
-
-@pytest.fixture
-def dsn(server: str) -> Iterator[str]:
-    with database(server) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-def writer(dsn: str) -> Iterator[Writer]:
-    with closing(Writer(dsn)) as writer:
-        writer.open()
-        yield writer
-
-
-@pytest.fixture
-def reader(dsn: str) -> Iterator[Connection]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        yield connection
-
-
-class Market:
-    """The real core of some assets, with the records of all that it was asked so far."""
-
-    def __init__(self, *assets: Asset) -> None:
-        self.cores: dict[str, Matching] = {}
-        self.records: list[EventRecord] = []
-        self.last_order_id = 0
-        for asset in assets or (Asset(asset="ACME", price_scale=2),):
-            self.define(asset)
-
-    def define(self, asset: Asset) -> EventRecord:
-        self.cores.setdefault(asset.asset, Matching())
-        return self.apply("", DefineAsset(asset), asset.asset)
-
-    def apply(self, account: str, request: Request, asset: str = "ACME") -> EventRecord:
-        core = self.cores[asset]
-        time = START + 1_000_001 * len(self.records)
-        record = core.apply(Record(asset, core.sequence + 1, time, account, request))
-        self.records.append(record)
-        return record
-
-    def enter(
-        self,
-        account: str,
-        side: Side,
-        quantity: int,
-        price: int = 0,
-        time_in_force: TimeInForce = "gtc",
-        asset: str = "ACME",
-    ) -> int:
-        """Enter an order, a market order where there is no price, and return its id."""
-        self.last_order_id += 1
-        kind: OrderType = "limit" if price else "market"
-        order_id = self.last_order_id
-        self.apply(account, NewOrder(order_id, f"c{order_id}", side, quantity, price, kind, time_in_force), asset)
-        return order_id
-
-    def cancel(self, account: str, order_id: int) -> None:
-        self.apply(account, CancelOrder(order_id))
-
-    def amend(self, account: str, order_id: int, quantity: int | None = None, price: int | None = None) -> None:
-        self.apply(account, AmendOrder(order_id, quantity, price))
-
-    def missing(self, applied: dict[str, Applied]) -> list[EventRecord]:
-        """Return the records behind `applied`, as a restarted logger would fetch them."""
-        return [record for record in self.records if record.sequence > applied.get(record.asset, Applied()).sequence]
-
-
-def random_market(seed: int, requests: int) -> Market:
-    """Return three assets after that many random requests of four accounts, of every kind, many of them too late."""
-    chance = random.Random(seed)
-    names = ("ACME", "BTC-USD", "ES.H27")
-    market = Market(*(Asset(asset=name, self_trade=chance.choice(("prevent", "allow"))) for name in names))
-    entered: list[tuple[int, str, str]] = []
-    for _ in range(requests):
-        name, account = chance.choice(names), chance.choice("abcd")
-        draw = chance.random()
-        if draw < 0.6 or not entered:
-            side: Side = chance.choice((BUY, SELL))
-            price = chance.randint(95, 105) if chance.random() < 0.9 else 0
-            lives: tuple[TimeInForce, ...] = ("gtc", "gtc", "ioc", "fok") if price else ("ioc", "fok")
-            order_id = market.enter(account, side, chance.randint(1, 20), price, chance.choice(lives), name)
-            entered.append((order_id, account, name))
-        elif draw < 0.75:
-            order_id, account, name = chance.choice(entered[-60:])
-            market.apply(account, CancelOrder(order_id), name)
-        elif draw < 0.98:
-            order_id, account, name = chance.choice(entered[-60:])
-            quantity = chance.choice((None, chance.randint(1, 20)))
-            new_price = chance.choice((None, chance.randint(95, 105)))
-            market.apply(account, AmendOrder(order_id, quantity, new_price), name)
-        else:
-            scope: Literal[0, 1, -1] = chance.choice((0, BUY, SELL))
-            market.apply(account, MassCancel(scope), name)
-    return market
-
-
-def rows(reader: Connection, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-    return reader.execute(query.encode(), parameters).fetchall()
-
-
-def contents(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Return every row of every table, in order."""
-    with psycopg.connect(dsn) as connection:
-        return {table: rows(connection, f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES}
-
-
-def state(reader: Connection, order_id: int) -> tuple[str, int, int]:
-    """Return an order's status, cumulative and leaves quantity as the view has them."""
-    query = (
-        "SELECT status, cumulative_quantity, leaves_quantity FROM order_states WHERE asset = 'ACME' AND order_id = %s"
-    )
-    (found,) = rows(reader, query, order_id)
-    return found
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
@@ -875,7 +745,7 @@ def test_two_databases_of_a_server_have_a_writer_each(writer: Writer, server: st
 def test_a_database_of_a_newer_program_is_refused(writer: Writer, reader: Connection, dsn: str) -> None:
     writer.close()
     reader.execute("UPDATE schema_version SET version = 99")
-    with pytest.raises(SchemaError, match="version 99, this program knows up to 1"):
+    with pytest.raises(SchemaError, match="version 99, this program knows up to 2"):
         Writer(dsn).open()
 
 
@@ -885,12 +755,12 @@ def test_an_older_database_is_migrated(
     writer.write(Market().records)
     writer.close()
     migrations = ("ALTER TABLE orders ADD COLUMN colour text", "ALTER TABLE orders RENAME COLUMN colour TO color")
-    monkeypatch.setattr(schema, "MIGRATIONS", migrations)
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS + migrations)
     for _ in range(2):
         with closing(Writer(dsn)) as again:
             again.open()
             assert again.applied()["ACME"].sequence == 1
-    assert rows(reader, "SELECT version FROM schema_version") == [(3,)]
+    assert rows(reader, "SELECT version FROM schema_version") == [(4,)]
     assert rows(reader, "SELECT color FROM orders") == []
 
 
@@ -913,7 +783,11 @@ COLUMNS = {
     " display_quantity min_quantity post_only self_trade_prevention expire_time received_at",
     "trades": "asset trade_id price quantity aggressor maker_order_id taker_order_id maker_account taker_account"
     " executed_at",
-    "order_events": "asset event_sequence order_id exec_type reason price quantity leaves_quantity occurred_at",
+    "order_events": "asset event_sequence order_id exec_type reason price quantity leaves_quantity occurred_at"
+    " stop_price",
+    "asset_statuses": "asset event_sequence sequence status reason operator call_ends occurred_at",
+    "operator_acts": "asset sequence operator act account side status reason first_event last_event occurred_at",
+    "asset_states": "asset status reason operator call_ends since",
     "applied": "asset sequence event_sequence trade_id time",
     "order_states": "asset order_id status cumulative_quantity leaves_quantity",
 }

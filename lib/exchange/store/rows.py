@@ -3,9 +3,7 @@
 A row is a 16-bit count of fields, then each field as a 32-bit length and that many bytes, all big-endian; a NULL is the
 length -1. A bigint has 8 bytes, a timestamptz is a bigint of microseconds since 2000, text is its UTF-8. Rows are built
 from a few pieces, each one `struct` call or looked up whole: a quarter of what psycopg's `write_row` costs, and the
-server reads this faster than text.
-
-Columns that no request carries yet are left to their defaults in `schema.sql`.
+server reads this faster than text. The columns are in the order in which the pieces come, not in the tables'.
 """
 
 from collections.abc import Callable
@@ -19,14 +17,30 @@ from exchange.core.events import (
     AssetDefined,
     CancelRejected,
     EventRecord,
+    IndicativeChanged,
     OrderAccepted,
     OrderCanceled,
+    OrderDecremented,
+    OrderExpired,
     OrderRejected,
     OrderReplaced,
+    OrderReplenished,
     OrderRested,
+    OrderTriggered,
+    StatusChanged,
     TradeExecuted,
 )
-from exchange.core.requests import BUY, SIDE_NAMES, NewOrder
+from exchange.core.requests import (
+    BUY,
+    SIDE_NAMES,
+    ChangeStatus,
+    DefineAsset,
+    Delist,
+    Instructions,
+    MassCancel,
+    NewOrder,
+    Request,
+)
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
@@ -41,6 +55,13 @@ COLUMNS = {
         "side",
         "order_type",
         "time_in_force",
+        "stop_price",
+        "display_quantity",
+        "min_quantity",
+        "post_only",
+        "self_trade_prevention",
+        "expire_time",
+        "expire_time_ns",
         "price",
         "quantity",
         "received_at",
@@ -65,9 +86,36 @@ COLUMNS = {
         "order_id",
         "exec_type",
         "reason",
+        "stop_price",
         "price",
         "quantity",
         "leaves_quantity",
+        "occurred_at",
+        "occurred_at_ns",
+    ),
+    "asset_statuses": (
+        "asset",
+        "event_sequence",
+        "sequence",
+        "status",
+        "reason",
+        "operator",
+        "call_ends",
+        "call_ends_ns",
+        "occurred_at",
+        "occurred_at_ns",
+    ),
+    "operator_acts": (
+        "asset",
+        "sequence",
+        "operator",
+        "act",
+        "account",
+        "side",
+        "status",
+        "reason",
+        "first_event",
+        "last_event",
         "occurred_at",
         "occurred_at_ns",
     ),
@@ -97,26 +145,58 @@ def optional(price: int) -> bytes:
     return pack_bigint(8, price) if price else NULL
 
 
-class Remembered(dict[str, bytes]):
-    """Text fields, each after the same prefix, by their text: what comes again and again is encoded once."""
+def optional_text(value: str) -> bytes:
+    """Return a text field, NULL for the empty text. PostgreSQL's text has no zero byte: it is left out."""
+    return text(value.replace("\0", "")) if value else NULL
 
-    def __init__(self, prefix: bytes = b"") -> None:
-        self.prefix = prefix
+
+def both_times(nanoseconds: int) -> bytes:
+    """Return a time's two fields, the timestamptz and the nanoseconds, NULL for 0."""
+    return pack_two(8, nanoseconds // 1000 - EPOCH_2000_US, 8, nanoseconds) if nanoseconds else NULL + NULL
+
+
+def instructions(given: Instructions) -> bytes:
+    """Return the fields of an order's instructions, stop_price to expire_time_ns."""
+    return b"".join(
+        (
+            optional(given.stop_price),
+            optional(given.display_quantity),
+            optional(given.min_quantity),
+            b"\0\0\0\1\1" if given.post_only else b"\0\0\0\1\0",
+            WORD[given.self_trade_prevention],
+            both_times(given.expire_time),
+        )
+    )
+
+
+class Remembered(dict[str, bytes]):
+    """Text fields, each between the same two pieces, by their text: what comes again and again is encoded once."""
+
+    def __init__(self, before: bytes = b"", after: bytes = b"") -> None:
+        self.before = before
+        self.after = after
 
     def __missing__(self, value: str) -> bytes:
         if len(self) >= MAX_REMEMBERED:
             self.clear()
-        self[value] = encoded = self.prefix + text(value)
+        self[value] = encoded = self.before + text(value) + self.after
         return encoded
 
 
 # How each row begins, by asset: the count of its fields, and the asset.
-ORDERS, TRADES, ORDER_EVENTS = (Remembered(pack_count(len(columns))) for columns in COLUMNS.values())
+ORDERS, TRADES, ORDER_EVENTS, ASSET_STATUSES, OPERATOR_ACTS = (
+    Remembered(pack_count(len(columns))) for columns in COLUMNS.values()
+)
 ACCOUNT, WORD = Remembered(), Remembered()
+PLAIN_TIME_IN_FORCE = Remembered(after=instructions(Instructions()))  # of an order without instructions
 SIDE = {side: text(name) for side, name in SIDE_NAMES.items()}
-CANCELED, REJECTED = Remembered(text("canceled")), Remembered(text("rejected"))
-CANCEL_REJECTED, AMEND_REJECTED = Remembered(text("cancel_rejected")), Remembered(text("amend_rejected"))
+# exec_type, reason, stop_price
+CANCELED, REJECTED = Remembered(text("canceled"), NULL), Remembered(text("rejected"), NULL)
+CANCEL_REJECTED, AMEND_REJECTED = Remembered(text("cancel_rejected"), NULL), Remembered(text("amend_rejected"), NULL)
 REPLACED = text("replaced") + NULL
+TRIGGERED, REPLENISHED = text("triggered") + NULL * 2, text("restated") + NULL * 2
+DECREMENTED = text("restated") + text("self_trade_prevention") + NULL
+EXPIRED = text("expired") + text("expired") + NULL
 
 
 class NotContiguous(Exception):
@@ -135,6 +215,8 @@ class Applied(msgspec.Struct):
 class Rows:
     """The rows of some records: COPY data by table, and each asset's last definition.
 
+    A record may hold any number of events: a sweep, an auction or a cascade of stops is one request.
+
     Every value of a row is the record's, none is the clock's or the database's: the same records give the same rows.
     """
 
@@ -142,6 +224,8 @@ class Rows:
         self.orders: list[bytes] = []  # pieces, to be joined
         self.trades: list[bytes] = []
         self.order_events: list[bytes] = []
+        self.asset_statuses: list[bytes] = []
+        self.operator_acts: list[bytes] = []
         self.definitions: dict[str, EventRecord] = {}
 
     def add(self, record: EventRecord, reached: Applied) -> None:
@@ -161,8 +245,11 @@ class Rows:
         reached.event_sequence += len(record.events)
         reached.time = time
         times = pack_two(8, time // 1000 - EPOCH_2000_US, 8, time)
-        if type(record.request) is NewOrder:
-            self._add_order(record, record.request, times)
+        request = record.request
+        if type(request) is NewOrder:
+            self._add_order(record, request, times)
+        elif (describe := ACTS.get(type(request))) is not None and request.by:  # type: ignore[union-attr]
+            self._add_act(record, describe(request, record), times)
         for event in record.events:
             if type(event) is TradeExecuted:
                 if event.trade_id != reached.trade_id + 1:
@@ -173,6 +260,8 @@ class Rows:
                 self._add_trade(asset, event, times)
             elif type(event) is AssetDefined:
                 self.definitions[asset] = record
+            elif type(event) is StatusChanged:
+                self._add_status(record, event, event_sequence, times)
             elif (encode := ENCODERS[type(event)]) is not None:
                 self.order_events += (
                     ORDER_EVENTS[asset],
@@ -183,7 +272,8 @@ class Rows:
             event_sequence += 1
 
     def _add_order(self, record: EventRecord, request: NewOrder, times: bytes) -> None:
-        price = request.price
+        price, given = request.price, request.instructions
+        life = request.time_in_force
         self.orders += (
             ORDERS[record.asset],
             pack_two(8, request.order_id, 8, record.sequence),
@@ -191,7 +281,7 @@ class Rows:
             text(request.client_order_id),
             SIDE[request.side],
             WORD[request.order_type],
-            WORD[request.time_in_force],
+            PLAIN_TIME_IN_FORCE[life] if given is None else WORD[life] + instructions(given),
             pack_two(8, price, 8, request.quantity) if price else NULL + pack_bigint(8, request.quantity),
             times,
         )
@@ -206,13 +296,35 @@ class Rows:
             )
         self.trades += (TRADES[asset], trade, ACCOUNT[event.maker_account], ACCOUNT[event.taker_account], times)
 
+    def _add_status(self, record: EventRecord, event: StatusChanged, event_sequence: int, times: bytes) -> None:
+        self.asset_statuses += (
+            ASSET_STATUSES[record.asset],
+            pack_two(8, event_sequence, 8, record.sequence),
+            WORD[event.status],
+            text(event.reason.replace("\0", "")),
+            optional_text(getattr(record.request, "by", "")),
+            both_times(event.call_ends),
+            times,
+        )
+
+    def _add_act(self, record: EventRecord, what: bytes, times: bytes) -> None:
+        first, count = record.event_sequence, len(record.events)
+        self.operator_acts += (
+            OPERATOR_ACTS[record.asset],
+            pack_bigint(8, record.sequence),
+            optional_text(record.request.by),  # type: ignore[union-attr] # one of ACTS
+            what,
+            pack_two(8, first, 8, first + count - 1) if count else NULL + NULL,
+            times,
+        )
+
     def tables(self) -> dict[str, bytes]:
         """Return the COPY data of each table that has rows, its fields as in `COLUMNS`."""
-        pieces = {"orders": self.orders, "trades": self.trades, "order_events": self.order_events}
+        pieces: dict[str, list[bytes]] = {table: getattr(self, table) for table in COLUMNS}
         return {table: b"".join((COPY_HEADER, *rows, COPY_TRAILER)) for table, rows in pieces.items() if rows}
 
 
-# -- order events: order_id, exec_type, reason, price, quantity, leaves_quantity ---------------------------------------
+# -- order events: order_id, exec_type, reason, stop_price, price, quantity, leaves_quantity --------------------------
 
 
 def canceled(event: OrderCanceled, record: EventRecord) -> bytes:
@@ -220,8 +332,27 @@ def canceled(event: OrderCanceled, record: EventRecord) -> bytes:
     return what + optional(event.price) + pack_two(8, event.quantity, 8, 0)
 
 
+def expired(event: OrderExpired, record: EventRecord) -> bytes:
+    what = pack_bigint(8, event.order_id) + EXPIRED
+    return what + optional(event.price) + pack_two(8, event.quantity, 8, 0)
+
+
 def replaced(event: OrderReplaced, record: EventRecord) -> bytes:
-    what = pack_bigint(8, event.order_id) + REPLACED
+    what = pack_bigint(8, event.order_id) + REPLACED + optional(event.stop_price)
+    return what + optional(event.price) + pack_two(8, event.quantity, 8, event.leaves)
+
+
+def triggered(event: OrderTriggered, record: EventRecord) -> bytes:
+    return pack_bigint(8, event.order_id) + TRIGGERED + NULL + NULL + NULL
+
+
+def replenished(event: OrderReplenished, record: EventRecord) -> bytes:
+    """The next part of an iceberg; it says nothing of the order's total, nor of all that is open."""
+    return pack_bigint(8, event.order_id) + REPLENISHED + optional(event.price) + NULL + NULL
+
+
+def decremented(event: OrderDecremented, record: EventRecord) -> bytes:
+    what = pack_bigint(8, event.order_id) + DECREMENTED
     return what + optional(event.price) + pack_two(8, event.quantity, 8, event.leaves)
 
 
@@ -240,13 +371,49 @@ def amend_rejected(event: AmendRejected, record: EventRecord) -> bytes:
     return pack_bigint(8, event.order_id) + AMEND_REJECTED[event.reason] + NULL + NULL + NULL
 
 
-# Every event but trades and definitions; None: no row, since what there is to say is in other rows.
+# Every event but trades, definitions and changes of the status; None: no row. What there is to say of an accepted or
+# rested order is in other rows. An indicative price is not stored: it is what would be, anew with each order of a call,
+# and what came of the call is in its trades.
 ENCODERS: dict[type, Callable[[Any, EventRecord], bytes] | None] = {
     OrderAccepted: None,
     OrderRested: None,
+    IndicativeChanged: None,
     OrderCanceled: canceled,
+    OrderExpired: expired,
     OrderReplaced: replaced,
+    OrderTriggered: triggered,
+    OrderReplenished: replenished,
+    OrderDecremented: decremented,
     OrderRejected: rejected,
     CancelRejected: cancel_rejected,
     AmendRejected: amend_rejected,
+}
+
+
+# -- operators' acts: act, account, side, status, reason ---------------------------------------------------------------
+
+
+def mass_cancel(request: MassCancel, record: EventRecord) -> bytes:
+    side = SIDE[request.side] if request.side else NULL
+    return text("mass_cancel") + ACCOUNT[record.account] + side + NULL + WORD[request.reason]
+
+
+def change_status(request: ChangeStatus, record: EventRecord) -> bytes:
+    return text("change_status") + NULL + NULL + WORD[request.status] + optional_text(request.reason)
+
+
+def define_asset(request: DefineAsset, record: EventRecord) -> bytes:
+    return text("define_asset") + NULL * 4
+
+
+def delist(request: Delist, record: EventRecord) -> bytes:
+    return text("delist") + NULL * 4
+
+
+# The requests that an operator can make; `by` is empty where it is not an operator's.
+ACTS: dict[type[Request], Callable[[Any, EventRecord], bytes]] = {
+    MassCancel: mass_cancel,
+    ChangeStatus: change_status,
+    DefineAsset: define_asset,
+    Delist: delist,
 }

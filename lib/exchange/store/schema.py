@@ -1,6 +1,7 @@
 """The schema's version: made where there is none, brought up to date where it is older, refused where it is newer.
 
-A change of the schema is one commit: `schema.sql`, which always is the newest version, and a migration.
+A change of the schema is one commit: `schema.sql`, which always is the newest version, and a migration: a file with the
+statements that bring a database of the version before to it, so that nobody can tell which of the two made it.
 """
 
 from importlib.resources import files
@@ -8,8 +9,9 @@ from importlib.resources import files
 import psycopg
 from psycopg import errors
 
+FILES = files(__package__)
 # SQL that brings a database of version n + 1 to version n + 2, by position n.
-MIGRATIONS: tuple[str, ...] = ()
+MIGRATIONS: tuple[str, ...] = tuple((FILES / f"migration_{version}.sql").read_text("utf-8") for version in (2,))
 
 
 class SchemaError(Exception):
@@ -52,7 +54,7 @@ def installed_version(connection: psycopg.Connection) -> int:
 
 def create(connection: psycopg.Connection) -> None:
     try:
-        connection.execute((files(__package__) / "schema.sql").read_bytes())
+        connection.execute((FILES / "schema.sql").read_bytes())
     except (errors.DuplicateTable, errors.InvalidSchemaName, errors.InsufficientPrivilege) as error:
         raise SchemaError(
             f"the tables can't be made: {error.diag.message_primary}; database.dsn must name a database of the "

@@ -1,4 +1,4 @@
--- The exchange's database, version 1: written by the logger alone, read by anyone.
+-- The exchange's database, version 2: written by the logger alone, read by anyone.
 --
 -- Everything here is a function of the event logs, so it can be dropped and filled again. Tables only grow (but for
 -- `assets` and `applied`, which hold the last of each); what changes is a view.
@@ -10,6 +10,8 @@
 --     assets, so eight bytes do. They serve every query by order; queries by account read the table, and who has many
 --     of them adds an index (docs/database.md);
 --   * times are indexed by block range: next to nothing to keep, and rows come nearly in the order of time.
+--
+-- A later version's columns come last in their table: that is where a migration can put them.
 
 CREATE TABLE schema_version (
     version      integer     PRIMARY KEY,
@@ -31,7 +33,16 @@ CREATE TABLE assets (
     defined_at     timestamptz NOT NULL,
     defined_at_ns  bigint      NOT NULL,
     price_unit     numeric     NOT NULL GENERATED ALWAYS AS (('1e-' || price_scale::text)::numeric) STORED,
-    quantity_unit  numeric     NOT NULL GENERATED ALWAYS AS (('1e-' || quantity_scale::text)::numeric) STORED
+    quantity_unit  numeric     NOT NULL GENERATED ALWAYS AS (('1e-' || quantity_scale::text)::numeric) STORED,
+    reference_price     bigint,
+    price_band_ppm      bigint,
+    volatility_band_ppm bigint,
+    call_seconds        integer NOT NULL DEFAULT 120,
+    schedule            jsonb   NOT NULL DEFAULT '[]',
+    time_zone           text    NOT NULL DEFAULT 'UTC',
+    trading_days        text[]  NOT NULL DEFAULT '{mon,tue,wed,thu,fri,sat,sun}',
+    closed_dates        text[]  NOT NULL DEFAULT '{}',
+    day_roll            text    NOT NULL DEFAULT '00:00'
 );
 
 CREATE TABLE orders (
@@ -87,9 +98,40 @@ CREATE TABLE order_events (
     leaves_quantity bigint,
     occurred_at     timestamptz NOT NULL,
     occurred_at_ns  bigint      NOT NULL,
+    stop_price      bigint,
     PRIMARY KEY (asset, event_sequence)
 );
 CREATE INDEX order_events_order_id ON order_events (order_id);
+
+CREATE TABLE asset_statuses (
+    asset          text        COLLATE "C" NOT NULL,
+    event_sequence bigint      NOT NULL,
+    sequence       bigint      NOT NULL,
+    status         text        NOT NULL,
+    reason         text        NOT NULL,
+    operator       text,
+    call_ends      timestamptz,
+    call_ends_ns   bigint,
+    occurred_at    timestamptz NOT NULL,
+    occurred_at_ns bigint      NOT NULL,
+    PRIMARY KEY (asset, event_sequence)
+);
+
+CREATE TABLE operator_acts (
+    asset          text        COLLATE "C" NOT NULL,
+    sequence       bigint      NOT NULL,
+    operator       text        NOT NULL,
+    act            text        NOT NULL,
+    account        text,
+    side           text,
+    status         text,
+    reason         text,
+    first_event    bigint,
+    last_event     bigint,
+    occurred_at    timestamptz NOT NULL,
+    occurred_at_ns bigint      NOT NULL,
+    PRIMARY KEY (asset, sequence)
+);
 
 CREATE TABLE applied (
     asset          text        COLLATE "C" PRIMARY KEY,
@@ -134,6 +176,22 @@ CROSS JOIN LATERAL (
     ) AS both_sides
 ) AS traded
 CROSS JOIN LATERAL (SELECT coalesce(event.quantity, received.quantity) AS quantity) AS total;
+
+-- An asset that never changed its status has none to be closed by: it is open.
+CREATE VIEW asset_states AS
+SELECT
+    defined.asset,
+    coalesce(last.status, 'open') AS status,
+    last.reason,
+    last.operator,
+    last.call_ends,
+    last.call_ends_ns,
+    last.occurred_at AS since,
+    last.occurred_at_ns AS since_ns
+FROM assets AS defined
+LEFT JOIN LATERAL (
+    SELECT * FROM asset_statuses WHERE asset = defined.asset ORDER BY event_sequence DESC LIMIT 1
+) AS last ON true;
 
 -- A price times a unit such as 0.01 is exact and has just the scale's decimals, which a division has not.
 CREATE VIEW trades_decimal AS
@@ -199,6 +257,19 @@ COMMENT ON COLUMN assets.defined_at_ns IS 'The same in nanoseconds since the Uni
 COMMENT ON COLUMN assets.price_unit IS 'What a price of 1 is in real units, exactly: 10^-price_scale.';
 COMMENT ON COLUMN assets.quantity_unit IS 'What a quantity of 1 is in real units, exactly: 10^-quantity_scale.';
 
+COMMENT ON COLUMN assets.reference_price IS 'What a price band goes by where there is no last trade; NULL: nothing.';
+COMMENT ON COLUMN assets.price_band_ppm IS 'How far a limit may be from the reference price, in millionths of it; '
+    'NULL: any distance.';
+COMMENT ON COLUMN assets.volatility_band_ppm IS 'How far a trade may be from the last auction''s price, in millionths '
+    'of it, before it brings a call; NULL: any distance.';
+COMMENT ON COLUMN assets.call_seconds IS 'How long the call of a volatility interruption lasts.';
+COMMENT ON COLUMN assets.schedule IS 'The day''s changes of the status: [{"at": "09:00", "status": "call"}, ...]; '
+    '[]: no sessions.';
+COMMENT ON COLUMN assets.time_zone IS 'Of the schedule and the day roll: a name of the IANA database.';
+COMMENT ON COLUMN assets.trading_days IS 'The days of the week that the schedule is for.';
+COMMENT ON COLUMN assets.closed_dates IS 'The dates, as YYYY-MM-DD, on which the schedule rests.';
+COMMENT ON COLUMN assets.day_roll IS 'When day orders of an asset without sessions expire.';
+
 COMMENT ON TABLE orders IS 'Every order received, as received; what became of it is in order_states. '
     'Prices and quantities are integers in the asset''s scales.';
 COMMENT ON COLUMN orders.asset IS 'The asset; assets has its scales.';
@@ -221,17 +292,17 @@ COMMENT ON COLUMN orders.expire_time_ns IS 'The same in nanoseconds since the Un
 COMMENT ON COLUMN orders.received_at IS 'When the order handler took it, cut to microseconds.';
 COMMENT ON COLUMN orders.received_at_ns IS 'The same in nanoseconds since the Unix epoch.';
 
-COMMENT ON TABLE trades IS 'Every trade, at the maker''s price. '
+COMMENT ON TABLE trades IS 'Every trade, at the maker''s price, or an auction''s. '
     'Prices and quantities are integers in the asset''s scales.';
 COMMENT ON COLUMN trades.asset IS 'The asset; assets has its scales.';
 COMMENT ON COLUMN trades.trade_id IS '1, 2, 3, ... per asset, without a gap.';
-COMMENT ON COLUMN trades.price IS 'The maker''s price.';
+COMMENT ON COLUMN trades.price IS 'The maker''s price; in an auction, its one price.';
 COMMENT ON COLUMN trades.quantity IS 'How much traded.';
-COMMENT ON COLUMN trades.aggressor IS 'The taker''s side: buy or sell.';
-COMMENT ON COLUMN trades.maker_order_id IS 'The order that was resting.';
-COMMENT ON COLUMN trades.taker_order_id IS 'The order that came in.';
-COMMENT ON COLUMN trades.maker_account IS 'Whose the resting order was.';
-COMMENT ON COLUMN trades.taker_account IS 'Whose the incoming order was.';
+COMMENT ON COLUMN trades.aggressor IS 'The taker''s side: buy or sell; in an auction, buy.';
+COMMENT ON COLUMN trades.maker_order_id IS 'The order that was resting; in an auction, the sell order.';
+COMMENT ON COLUMN trades.taker_order_id IS 'The order that came in; in an auction, the buy order.';
+COMMENT ON COLUMN trades.maker_account IS 'Whose the maker''s order was.';
+COMMENT ON COLUMN trades.taker_account IS 'Whose the taker''s order was.';
 COMMENT ON COLUMN trades.executed_at IS 'The time of the request that traded, cut to microseconds.';
 COMMENT ON COLUMN trades.executed_at_ns IS 'The same in nanoseconds since the Unix epoch.';
 
@@ -240,14 +311,43 @@ COMMENT ON TABLE order_events IS 'What else happened to orders: all but being en
 COMMENT ON COLUMN order_events.asset IS 'The asset; assets has its scales.';
 COMMENT ON COLUMN order_events.event_sequence IS 'The event''s number in its asset''s event log; rising, with gaps.';
 COMMENT ON COLUMN order_events.order_id IS 'The order.';
-COMMENT ON COLUMN order_events.exec_type IS 'canceled, replaced, rejected, cancel_rejected, amend_rejected, '
-    'and of features to come expired, triggered, restated.';
+COMMENT ON COLUMN order_events.exec_type IS 'canceled, expired, rejected: the order''s end; replaced; triggered: a stop '
+    'entered the book; restated: an iceberg showed its next part (no reason), or self-trade prevention took off what '
+    'was open (with that reason); cancel_rejected, amend_rejected.';
 COMMENT ON COLUMN order_events.reason IS 'Why, as on the private feed; NULL where there is nothing to say.';
-COMMENT ON COLUMN order_events.price IS 'The order''s price; NULL where it has none, or the event does not tell.';
+COMMENT ON COLUMN order_events.price IS 'The order''s limit; NULL where it has none, or the event does not tell.';
 COMMENT ON COLUMN order_events.quantity IS 'The order''s total, fills included; NULL where the event does not tell.';
 COMMENT ON COLUMN order_events.leaves_quantity IS 'What is open, 0 at its end; NULL where the event does not tell.';
 COMMENT ON COLUMN order_events.occurred_at IS 'The time of the request that caused it, cut to microseconds.';
 COMMENT ON COLUMN order_events.occurred_at_ns IS 'The same in nanoseconds since the Unix epoch.';
+COMMENT ON COLUMN order_events.stop_price IS 'Of a replaced stop that waits: its stop price; else NULL.';
+
+COMMENT ON TABLE asset_statuses IS 'Every change of an asset''s trading status. One that has none is open.';
+COMMENT ON COLUMN asset_statuses.asset IS 'The asset.';
+COMMENT ON COLUMN asset_statuses.event_sequence IS 'The event''s number in its asset''s event log; rising, with gaps.';
+COMMENT ON COLUMN asset_statuses.sequence IS 'The place in the asset''s queue of the request that caused it: a change '
+    'of the status, a definition, or the order (orders.sequence) before whose trade a call began.';
+COMMENT ON COLUMN asset_statuses.status IS 'From here on: open, closed, call or halted.';
+COMMENT ON COLUMN asset_statuses.reason IS 'Why, as on the status feed.';
+COMMENT ON COLUMN asset_statuses.operator IS 'Who did it; NULL: the exchange itself.';
+COMMENT ON COLUMN asset_statuses.call_ends IS 'When a call ends by itself; NULL where it does not.';
+COMMENT ON COLUMN asset_statuses.call_ends_ns IS 'The same in nanoseconds since the Unix epoch.';
+COMMENT ON COLUMN asset_statuses.occurred_at IS 'The time of the request that caused it, cut to microseconds.';
+COMMENT ON COLUMN asset_statuses.occurred_at_ns IS 'The same in nanoseconds since the Unix epoch.';
+
+COMMENT ON TABLE operator_acts IS 'What operators did by hand, those acts included that changed nothing.';
+COMMENT ON COLUMN operator_acts.asset IS 'The asset; an act on several assets is one row for each.';
+COMMENT ON COLUMN operator_acts.sequence IS 'The act''s place in its asset''s queue of requests.';
+COMMENT ON COLUMN operator_acts.operator IS 'Who did it.';
+COMMENT ON COLUMN operator_acts.act IS 'define_asset, change_status, mass_cancel or delist.';
+COMMENT ON COLUMN operator_acts.account IS 'Of a mass_cancel: whose orders.';
+COMMENT ON COLUMN operator_acts.side IS 'Of a mass_cancel: buy or sell; NULL: both.';
+COMMENT ON COLUMN operator_acts.status IS 'Of a change_status: which was asked for.';
+COMMENT ON COLUMN operator_acts.reason IS 'As the operator''s request gives it; NULL where it gives none.';
+COMMENT ON COLUMN operator_acts.first_event IS 'The number of the first event that came of it; NULL: none came.';
+COMMENT ON COLUMN operator_acts.last_event IS 'The last one''s: what it did to orders is in order_events between them.';
+COMMENT ON COLUMN operator_acts.occurred_at IS 'When the order handler took it, cut to microseconds.';
+COMMENT ON COLUMN operator_acts.occurred_at_ns IS 'The same in nanoseconds since the Unix epoch.';
 
 COMMENT ON TABLE applied IS 'How far each asset''s event log is stored: written in one transaction with the rows.';
 COMMENT ON COLUMN applied.asset IS 'The asset.';
@@ -264,5 +364,14 @@ COMMENT ON COLUMN order_states.status IS 'new, pending_trigger, partially_filled
     'rejected or expired.';
 COMMENT ON COLUMN order_states.cumulative_quantity IS 'What has traded, as maker and as taker.';
 COMMENT ON COLUMN order_states.leaves_quantity IS 'What is still open; 0 once the order ended.';
+COMMENT ON VIEW asset_states IS 'Each asset''s present trading status.';
+COMMENT ON COLUMN asset_states.asset IS 'The asset.';
+COMMENT ON COLUMN asset_states.status IS 'open, closed, call or halted.';
+COMMENT ON COLUMN asset_states.reason IS 'Why; NULL where the status never changed.';
+COMMENT ON COLUMN asset_states.operator IS 'Who did it; NULL: the exchange itself.';
+COMMENT ON COLUMN asset_states.call_ends IS 'When a call ends by itself; NULL where it does not.';
+COMMENT ON COLUMN asset_states.call_ends_ns IS 'The same in nanoseconds since the Unix epoch.';
+COMMENT ON COLUMN asset_states.since IS 'Since when, cut to microseconds; NULL where the status never changed.';
+COMMENT ON COLUMN asset_states.since_ns IS 'The same in nanoseconds since the Unix epoch.';
 COMMENT ON VIEW trades_decimal IS 'trades with prices and quantities in real units, exactly.';
 COMMENT ON VIEW orders_decimal IS 'orders with prices and quantities in real units, exactly.';

@@ -11,10 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.json import Jsonb
 
+from exchange.core.asset import Asset
 from exchange.core.events import EventRecord
 from exchange.core.requests import DefineAsset
 from exchange.store import schema
@@ -47,18 +50,7 @@ COPY = {
     table: f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)".encode()
     for table, columns in COLUMNS.items()
 }
-ASSET_COLUMNS = (
-    "asset",
-    "price_scale",
-    "quantity_scale",
-    "tick_size",
-    "lot_size",
-    "min_quantity",
-    "max_quantity",
-    "min_price",
-    "max_price",
-    "self_trade",
-)
+ASSET_COLUMNS = Asset.__struct_fields__
 DEFINE_ASSET = f"""
     INSERT INTO assets ({", ".join(ASSET_COLUMNS)}, sequence, defined_at, defined_at_ns)
     VALUES ({", ".join(f"%({column})s" for column in ASSET_COLUMNS)}, %(sequence)s, %(time)s, %(time_ns)s)
@@ -233,7 +225,12 @@ def columns_of(reached: dict[str, Applied]) -> list[Sequence[object]]:
 def define_asset(connection: psycopg.Connection, record: EventRecord) -> None:
     request = record.request
     assert type(request) is DefineAsset, "only a definition defines"
-    definition = {column: getattr(request.definition, column) for column in ASSET_COLUMNS}
+    definition: dict[str, object] = msgspec.structs.asdict(request.definition)
+    for column in ("reference_price", "price_band_ppm", "volatility_band_ppm"):
+        definition[column] = definition[column] or None
+    definition["schedule"] = Jsonb(msgspec.to_builtins(request.definition.schedule))
+    definition["trading_days"] = list(request.definition.trading_days)
+    definition["closed_dates"] = list(request.definition.closed_dates)
     place = {"sequence": record.sequence, "time": timestamp(record.time), "time_ns": record.time}
     connection.execute(DEFINE_ASSET, definition | place)
 
