@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from exchange import __version__
+from exchange.client.commands.admin import admin_command
 from exchange.client.commands.common import REJECTED, UNREACHABLE, USAGE, report_error
 from exchange.client.commands.flows import replay_command, simulate_command
 from exchange.client.commands.health import status_command
@@ -17,7 +18,9 @@ from exchange.client.commands.orders import amend_command, cancel_command, order
 from exchange.client.decimals import DecimalError
 from exchange.client.errors import ClientError, Unreachable
 from exchange.client.flow import FlowError
+from exchange.client.times import TimeError
 from exchange.config import ConfigError
+from exchange.listing import ListingError
 
 
 class ExchangeGroup(click.Group):
@@ -28,9 +31,9 @@ class ExchangeGroup(click.Group):
             return super().invoke(ctx)
         except Unreachable as error:
             report_error(ctx, error, UNREACHABLE)
-        except (DecimalError, FlowError, ConfigError) as error:
+        except (DecimalError, FlowError, TimeError, ConfigError) as error:
             report_error(ctx, error, USAGE)
-        except ClientError as error:
+        except (ClientError, ListingError) as error:
             report_error(ctx, error, REJECTED)
 
 
@@ -57,6 +60,7 @@ for each in (
     watch_command,
     replay_command,
     simulate_command,
+    admin_command,
 ):
     main.add_command(each)
 

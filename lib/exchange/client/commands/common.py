@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from exchange import config as configuration
-from exchange.client.errors import Rejected, Unreachable
+from exchange.client.errors import ActRefused, Rejected, Unreachable
 from exchange.client.queries import ListedAsset, Queries
 from exchange.config import Config
 from exchange.core.asset import ACCOUNT_NAME
@@ -27,7 +27,8 @@ def _note_json(ctx: click.Context, parameter: click.Parameter, value: bool) -> b
     return value
 
 
-def _check_account(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+def check_account(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Return an account's name that is one; the callback of every option and argument that names an account."""
     if not ACCOUNT_NAME.match(value):
         raise click.BadParameter(f"{value!r}: an account is 1 to 32 characters of a-z 0-9 _ -")
     return value
@@ -50,7 +51,7 @@ def timeout_option(function: Function) -> Function:
 
 
 def account_option(function: Function) -> Function:
-    return click.option("--account", required=True, callback=_check_account, help="The account that trades.")(function)
+    return click.option("--account", required=True, callback=check_account, help="The account that trades.")(function)
 
 
 def load_config() -> Config:
@@ -99,9 +100,12 @@ def report_error(ctx: click.Context, error: Exception, status: int) -> NoReturn:
     if ctx.meta.get("exchange.json"):
         if isinstance(error, Rejected):
             print_json(error.reject)
+        elif isinstance(error, ActRefused):
+            print_json(error.refused)
         else:
             names = {REJECTED: "failed", USAGE: "usage", UNREACHABLE: "unreachable"}
             print_json({"type": "error", "reason": names[status], "text": str(error)})
     else:
-        click.echo(f"rejected: {error}" if isinstance(error, Rejected) else f"error: {error}", err=True)
+        refused = isinstance(error, Rejected | ActRefused)
+        click.echo(f"{'rejected' if refused else 'error'}: {error}", err=True)
     ctx.exit(status)
