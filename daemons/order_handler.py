@@ -8,13 +8,18 @@ import zmq
 
 from exchange.config import Config
 from exchange.core.order_entry import OrderEntry
-from exchange.pipeline import sockets
+from exchange.core.risk import RiskLimits
+from exchange.core.timers import Timers
+from exchange.pipeline import schedule, sockets
+from exchange.pipeline.admin import Admin
+from exchange.pipeline.clock import ManualClock, SystemClock
 from exchange.pipeline.codec import decode_event_record
 from exchange.pipeline.daemon import Refused, Stop, load_config, run, settle_memory
 from exchange.pipeline.journal import Journal
 from exchange.pipeline.log import last_body
 from exchange.pipeline.order_handler import OrderHandler
 from exchange.pipeline.stream import HEARTBEAT_SECONDS
+from exchange.pipeline.timekeeper import Timekeeper
 from exchange.status import Lock, StatusPage
 
 
@@ -25,13 +30,24 @@ def main(arguments: list[str], stop: Stop) -> None:
 
     # Parts
     journal = Journal(config.journal_folder, config.journal.segment_bytes)
+    clock = ManualClock(time.time_ns()) if config.clock.mode == "manual" else SystemClock()
+    timers = Timers(schedule)
+    limits = RiskLimits(config.risk_limits) if config.risk_limits else None
     entry = OrderEntry(
-        journal.read, journal.has_room, time.time_ns, config.limits.max_backlog, config.limits.max_remembered_ids
+        journal.read,
+        journal.has_room,
+        clock.now,
+        config.limits.max_backlog,
+        config.limits.max_remembered_ids,
+        timers,
+        limits,
     )
     applied = last_applied(config.data / "events")
     journal.open(entry.restore, applied)
     for asset, sequence in applied.items():
         entry.note_applied(asset, sequence)
+    if isinstance(clock, ManualClock) and entry.time:
+        clock.time = entry.time
     logging.info("the journal holds %s", {asset: queue.sequence for asset, queue in entry.queues.items()})
     context = sockets.new_context()
     handler = OrderHandler(
@@ -39,11 +55,18 @@ def main(arguments: list[str], stop: Stop) -> None:
         journal,
         sockets.client_router(context, config.endpoints.order_entry, sockets.REPLY_QUEUE),
         sockets.router(context, config.journal_endpoint),
-        {asset.asset: sockets.push(context, config.orders_endpoint(asset.asset)) for asset in config.assets},
+        lambda asset: sockets.push(context, config.orders_endpoint(asset)),
         config.limits.max_batch_requests,
+        timers,
+        clock,
+        limits,
     )
-    define_assets(config, entry)
-    handler.take_definitions()
+    timekeeper = Timekeeper(handler)
+    operators = sockets.client_router(context, config.admin_endpoint, sockets.QUERY_REPLY_QUEUE)
+    admin = Admin(operators, handler, timekeeper)
+    define_assets(config, handler)
+    start_clock(config, timekeeper)
+    handler.commit()
     tell_of_removed(entry)
     page = StatusPage(config.status_folder, "order_handler")
     settle_memory()
@@ -51,15 +74,21 @@ def main(arguments: list[str], stop: Stop) -> None:
 
     # Loop
     poller = zmq.Poller()
-    poller.register(handler.clients, zmq.POLLIN)
-    poller.register(handler.daemons, zmq.POLLIN)
+    for socket in (handler.clients, handler.daemons, operators):
+        poller.register(socket, zmq.POLLIN)
     heartbeat_due = 0.0
     while not stop:
-        ready = dict(poller.poll(round(HEARTBEAT_SECONDS * 1000)))
-        if handler.clients in ready:
-            handler.serve_clients()
+        ready = dict(poller.poll(timekeeper.wait_ms()))
         if handler.daemons in ready:
             handler.serve_daemons()
+        timekeeper.act()
+        if handler.clients in ready:
+            handler.serve_clients()
+        timekeeper.act_on_silence()
+        if operators in ready:
+            admin.serve()
+        handler.commit()
+        admin.send_replies()
         now = time.monotonic()
         if now >= heartbeat_due:
             heartbeat_due = now + HEARTBEAT_SECONDS
@@ -71,20 +100,35 @@ def main(arguments: list[str], stop: Stop) -> None:
     lock.release()
 
 
-def define_assets(config: Config, entry: OrderEntry) -> None:
-    """Take the configuration's assets into their queues where they are new or changed."""
+def define_assets(config: Config, handler: OrderHandler) -> None:
+    """Open the queues of the configuration's assets, and take into them the definitions that are new or changed.
+
+    Raises NoRoom where the disk has none.
+    """
     for asset in config.assets:
+        handler.serve_asset(asset.asset)
         try:
-            if entry.define(asset):
+            if handler.entry.define(asset):
                 logging.info("%s: defined", asset)
         except ValueError as error:
             raise Refused(f"{config.folder / 'assets.toml'}: [[asset]] {asset.asset}: {error}") from None
+    handler.journal_records()
+
+
+def start_clock(config: Config, timekeeper: Timekeeper) -> None:
+    """Do what was due while nobody was here, and from now on all that is due."""
+    try:
+        timekeeper.start()
+    except schedule.ScheduleError as error:
+        raise Refused(f"{config.folder / 'assets.toml'}: {error}") from None
 
 
 def tell_of_removed(entry: OrderEntry) -> None:
-    """Say which assets have a past and are not in the configuration any more."""
+    """Say which assets have a past and are not traded any more."""
     for asset, queue in entry.queues.items():
-        if not queue.listed:
+        if queue.delisted:
+            logging.info("%s: an operator took it off the list: it takes no requests until one lists it again", asset)
+        elif not queue.listed:
             logging.warning(
                 "%s: not in the configuration any more: it takes no requests; its orders stay as they are, and %d "
                 "requests wait for a matching daemon",

@@ -14,7 +14,7 @@ CORE = "exchange.core"
 PACKAGES = ("core", "pipeline", "store", "client")
 
 # What the core may take from outside: types and containers. No socket, clock, file, log, or randomness.
-PURE = {"array", "bisect", "collections", "itertools", "msgspec", "re", "sortedcontainers", "typing"}
+PURE = {"array", "bisect", "collections", "heapq", "itertools", "msgspec", "re", "sortedcontainers", "typing"}
 
 # The modules of the library that each package may import, besides its own. A package's name stands for all in it.
 MAY_IMPORT = {

@@ -1,14 +1,17 @@
-"""The order journal: every request that was taken, of all assets, in one log, durable before it is acknowledged."""
+"""The order journal: every request that was taken, of all assets, in one log, durable before it is acknowledged.
+
+What concerns no asset (sessions, and the like) is in it too, as the queue of the asset "", which nobody is sent.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from exchange.core.requests import MassCancel, Record
+from exchange.core.requests import MassCancel, Record, Request
 from exchange.pipeline.codec import decode_record, encode
 from exchange.pipeline.log import RECORD, Damaged, Log
 from exchange.pipeline.stream import Index
 
-MAX_RECORD_BYTES = 512 + RECORD.size  # every field of a request is bounded, so its record is
+MAX_RECORD_BYTES = 512 + RECORD.size  # every field of a request is bounded, so its record is; a definition's is larger
 
 
 class Journal:
@@ -73,6 +76,10 @@ class Journal:
     def has_room(self, records: int) -> bool:
         """Return whether so many records more are sure to find room on disk."""
         return self.log.has_room(records * MAX_RECORD_BYTES)
+
+    def has_room_for(self, request: Request) -> bool:
+        """Return whether a request of any size, such as a definition, is sure to find room on disk."""
+        return self.log.has_room(len(encode(request)) + MAX_RECORD_BYTES)
 
     def sync(self) -> None:
         """Return when all that was appended is on disk. Raises OSError, after which the process must end."""

@@ -1,21 +1,30 @@
 """The order handler's work: drain the clients' requests, put them on disk, answer, pass them on. One loop, no thread.
 
-Group commit without a timer: what has been drained from the socket is written and synced together, so that a sync costs
-one request little when there are few, and each of many next to nothing. Answers leave when their records are synced,
-in the order of the requests.
+Group commit without a timer: what has been drained from the sockets, and what was due by the clock, is written and
+synced together, so that a sync costs one request little when there are few, and each of many next to nothing. Answers
+leave when their records are synced, in the order of the requests.
+
+One turn of the loop: what the matching daemons report, what is due by the clock, the clients' requests, what is due
+since somebody was silent, the operators' acts; then `commit`.
 """
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import zmq
 
-from exchange.core.messages import NewOrder, OrderEntryReply, OrderEntryRequest, Reject
+from exchange.core.asset import Status
+from exchange.core.messages import NewOrder, OrderEntryReply, OrderEntryRequest, Reject, Session
 from exchange.core.order_entry import TYPE_NAMES, OrderEntry
 from exchange.core.request_checks import readable_id
+from exchange.core.requests import MassCancel
+from exchange.core.risk import RiskLimits
+from exchange.core.timers import Timers
 from exchange.pipeline import codec, sockets
+from exchange.pipeline.clock import Clock
 from exchange.pipeline.journal import Journal
 
 MAX_BATCH = 100  # requests in one frame
@@ -24,11 +33,17 @@ PATH = re.compile(r"\$\.(\w+)")
 CHOICES: dict[str, tuple[str, ...]] = {  # what may stand in the fields that take one of a few words
     field.name: get_args(field.type) for field in msgspec.structs.fields(NewOrder) if get_origin(field.type) is Literal
 }
+CHOICES["status"] = get_args(Status)  # an operator's
+COUNT_RETRY_NS = 1_000_000_000  # after which a count of open orders that has not come is asked for again
 MAX_TEXT = 400  # characters of a decoding error's text, which may quote a key of any length
 
 
 class OrderHandler:
-    """Serves the clients on one ROUTER and the matching daemons on PUSH sockets and another ROUTER."""
+    """Serves the clients on one ROUTER and the matching daemons on PUSH sockets and another ROUTER.
+
+    What is taken, from whomever, is in the journal's buffer until `commit` puts it on disk and tells of it.
+    `open_queue` makes the PUSH socket of an asset.
+    """
 
     def __init__(
         self,
@@ -36,27 +51,50 @@ class OrderHandler:
         journal: Journal,
         clients: zmq.Socket[bytes],
         daemons: zmq.Socket[bytes],
-        queues: dict[str, zmq.Socket[bytes]],
+        open_queue: Callable[[str], zmq.Socket[bytes]],
         max_batch_requests: int,
+        timers: Timers,
+        clock: Clock,
+        limits: RiskLimits | None = None,
     ) -> None:
         self.entry = entry
         self.journal = journal
         self.clients = clients
         self.daemons = daemons
-        self.queues = queues
+        self.open_queue = open_queue
+        self.queues: dict[str, zmq.Socket[bytes]] = {}
         self.max_batch_requests = max_batch_requests
+        self.timers = timers
+        self.clock = clock
+        self.limits = limits
         self.replies: list[tuple[list[bytes], bytes]] = []
         self.outgoing: dict[str, list[bytes]] = {}  # bodies by asset, to be pushed after the sync
+        self.connection = b""  # over which the request came that is being handled
+        self.heard_at = 0
+        self.counts_asked: dict[str, int] = {}  # when an asset's matching daemon was asked for its open orders last
         self.drained = 0
         self.rejected = 0
 
+    def serve_asset(self, asset: str) -> None:
+        """Open an asset's queue, unless it is open. Its matching daemon asks for what it has missed."""
+        if asset not in self.queues:
+            self.queues[asset] = self.open_queue(asset)
+
     def serve_clients(self) -> None:
-        """Take what the clients have sent, up to the bound of one sync; sync, answer, and push."""
+        """Take what the clients have sent, up to the bound of one sync. `commit` must follow."""
         self.drained = 0
+        if self.timers.sessions:
+            self.heard_at = self.clock.now()
         for envelope, payload in sockets.drain_router(self.clients, self.max_batch_requests):
+            self.connection = envelope[0]
+            if self.timers.sessions:
+                self.timers.hear_connection(envelope[0], self.heard_at)
             self.replies.append((envelope, self.answer(payload)))
             if self.drained >= self.max_batch_requests:
                 break
+
+    def commit(self) -> None:
+        """Put on disk all that was taken; then answer the clients, and push."""
         if self.outgoing:
             self.journal.sync()
         for envelope, reply in self.replies:
@@ -67,7 +105,7 @@ class OrderHandler:
     def push(self) -> None:
         """Pass on what is on disk. What a queue has no room for now, its matching daemon will ask for."""
         for asset, bodies in self.outgoing.items():
-            queue = self.queues.get(asset)
+            queue = self.queues.get(asset)  # the exchange's own has none
             if queue is not None:
                 sockets.try_send(queue, codec.stream_message(asset, self.journal.last(asset), bodies))
         self.outgoing.clear()
@@ -78,22 +116,35 @@ class OrderHandler:
             sockets.try_send(queue, codec.stream_message(asset, self.journal.last(asset), ()))
 
     def serve_daemons(self) -> None:
-        """Answer replays and note progress."""
+        """Answer replays; note progress, with the asset's status, and how many orders are open."""
         for envelope, payload in sockets.drain_router(self.daemons, 100):
             if payload is None:
                 continue
             control = codec.decode_control(payload)
             if isinstance(control, codec.Replay):
                 sockets.send_reply(self.daemons, envelope, self.journal.replay(control.asset, control.sequence))
-            else:
-                self.entry.note_applied(control.asset, control.sequence)
+            elif isinstance(control, codec.Progress):
+                self._note_progress(control)
+                self._ask_for_count(envelope, control.asset)
+            elif isinstance(control, codec.OpenOrders) and self.limits is not None:
+                self.limits.note_open(control.asset, control.sequence, control.counts, control.complete)
 
-    def take_definitions(self) -> None:
-        """Journal the definitions that order entry took at the start. Raises NoRoom where the disk has none."""
-        self._journal_records()
-        if self.outgoing:
-            self.journal.sync()
-        self.push()
+    def _note_progress(self, progress: codec.Progress) -> None:
+        asset = progress.asset
+        self.entry.note_applied(asset, progress.sequence)
+        queue = self.entry.queues.get(asset)
+        if queue is not None and progress.status:
+            self.entry.note_status(asset, progress.sequence, progress.status, progress.call, progress.call_ends)
+            self.timers.note_call(asset, queue.status.call, queue.status.call_ends)
+
+    def _ask_for_count(self, envelope: list[bytes], asset: str) -> None:
+        """Ask a matching daemon how many orders are open in its asset, where limits need it and nobody has said yet."""
+        if self.limits is None or not self.limits.needs_count(asset):
+            return
+        now = time.monotonic_ns()
+        if now - self.counts_asked.get(asset, -COUNT_RETRY_NS) >= COUNT_RETRY_NS:
+            self.counts_asked[asset] = now
+            sockets.send_reply(self.daemons, envelope, codec.encode(codec.CountOpen(asset)))
 
     # -- one payload ---------------------------------------------------------------------------------------------------
 
@@ -151,17 +202,33 @@ class OrderHandler:
     def _handle(self, message: OrderEntryRequest) -> OrderEntryReply:
         reply = self.entry.handle(message)
         if self.entry.records:
-            self._journal_records()
+            self.journal_records()
+        if self.timers.sessions:
+            self._hear(message)
         return reply
 
-    def _journal_records(self) -> None:
+    def _hear(self, message: OrderEntryRequest) -> None:
+        account = message.account
+        if isinstance(account, str):
+            if type(message) is Session:
+                self.timers.declare(account, self.connection)
+            self.timers.heard(account, self.heard_at)
+
+    def journal_records(self) -> None:
+        """Put into the journal's buffer what order entry has taken, a mass cancel over several assets as one group.
+
+        Raises NoRoom where the disk has none, which `has_room` can tell before.
+        """
         records = self.entry.records
         if len(records) == 1:
             body = self.journal.append(records[0])
             self._outgoing(records[0].asset).append(body)
-        else:
+        elif records and type(records[0].request) is MassCancel:
             for record, body in zip(records, self.journal.append_together(records), strict=True):
                 self._outgoing(record.asset).append(body)
+        else:
+            for record in records:
+                self._outgoing(record.asset).append(self.journal.append(record))
         records.clear()
 
     def _outgoing(self, asset: str) -> list[bytes]:
