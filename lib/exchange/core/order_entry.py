@@ -135,7 +135,7 @@ class OrderEntry(ExchangeActs):
         if queue.status.status != "open" and queue.listed:
             queue.status.check_order(queue.name, order_type, time_in_force)
         if limits is not None:
-            limits.check_order(account, queue.name, quantity, price, side)
+            limits.check_order(account, queue.name, quantity, price)
         self._check_bounds(queue, True)
         order_id = len(self.order_accounts)
         request = requests.NewOrder(
@@ -189,7 +189,7 @@ class OrderEntry(ExchangeActs):
         if queue.listed:
             queue.status.check_amend(queue.name)
         if self.limits is not None:
-            self.limits.check_order(account, queue.name, quantity, price, self._side(order_id))
+            self.limits.check_order(account, queue.name, quantity, price, new=False)
         return self._take_for_order(message, account, queue, request, order_id)
 
     def _cancel_order(self, message: messages.CancelOrder) -> Ack:
@@ -243,7 +243,7 @@ class OrderEntry(ExchangeActs):
         make: Callable[[requests.RequestId], requests.SetSession | requests.CancelAllAfter],
     ) -> Ack:
         """Take a request that concerns no asset. Sent again it counts again: it is a sign of life, and renews."""
-        account = self._account_of(message, cancels=True)
+        account = self._account_of(message, cancels=type(message) is messages.CancelAllAfter)
         request_id = None if message.request_id is UNSET else check_request_id(message.request_id)
         if account not in self.accounts:
             self._check_memory()

@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from exchange.core import requests
 from exchange.core.asset import Asset, Status
-from exchange.core.requests import EXCHANGE, OrderType, Record, Side
+from exchange.core.requests import EXCHANGE, OrderType, Record
 from exchange.core.trading_status import TradingStatus, first_status
 
 ORDER_TYPES: tuple[OrderType, ...] = ("limit", "market", "stop", "stop_limit")
-KINDS: dict[OrderType, int] = {order_type: number for number, order_type in enumerate(ORDER_TYPES, 1)}
+TYPE_PLACES: dict[OrderType, int] = {order_type: place for place, order_type in enumerate(ORDER_TYPES)}
 
 
 class AssetQueue(Struct):
@@ -54,11 +54,13 @@ class Timers(Protocol):
 
 
 class Limits(Protocol):
-    """Who limits what accounts may enter. The checks raise Rejection; None stands for a value that an amend leaves."""
+    """Who limits what accounts may enter. The checks raise Rejection; None is what an amend leaves as it is."""
 
     def check_rate(self, account: str, now: int, cancels: bool) -> None: ...
 
-    def check_order(self, account: str, asset: str, quantity: int | None, price: int | None, side: Side) -> None: ...
+    def check_order(
+        self, account: str, asset: str, quantity: int | None, price: int | None, *, new: bool = True
+    ) -> None: ...
 
     def took_order(self, account: str, asset: str, sequence: int) -> None: ...
 
@@ -85,7 +87,7 @@ class OrderMemory:
         self.order_accounts = array("I", [0])
         self.order_assets = array("H", [0])
         self.order_sequences = array("Q", [0])
-        self.order_kinds = array("b", [0])  # the order type's number in KINDS, below 0 for a sell order
+        self.order_types = array("B", [0])  # places in ORDER_TYPES
 
     def restore(self, record: Record) -> None:
         """Remember a record of the journal. To be called with all of them, in order, before any request."""
@@ -152,7 +154,7 @@ class OrderMemory:
         self.order_accounts.append(ids.number)
         self.order_assets.append(queue.number)
         self.order_sequences.append(record.sequence)
-        self.order_kinds.append(KINDS[request.order_type] * request.side)
+        self.order_types.append(TYPE_PLACES[request.order_type])
         ids.orders[request.client_order_id] = request.order_id
         ids.assets.add(queue.number)
         self.remembered_ids += 1
@@ -182,7 +184,4 @@ class OrderMemory:
         return next(name for name, queue in self.queues.items() if queue.number == number)
 
     def _order_type(self, order_id: int) -> OrderType:
-        return ORDER_TYPES[abs(self.order_kinds[order_id]) - 1]
-
-    def _side(self, order_id: int) -> Side:
-        return requests.BUY if self.order_kinds[order_id] > 0 else requests.SELL
+        return ORDER_TYPES[self.order_types[order_id]]
