@@ -16,7 +16,8 @@ the next base is the last one plus the segment's size.
 
 In a durable log, segments are written full of zeros ahead of their use, so that a sync is only of data, not of the
 file's size; the next one is made ready by a thread, away from the writer's path. Other logs (which can be made again
-from another) grow as they are written, and are never synced.
+from another) grow as they are written, and are never synced. A record that is larger than a segment, as the events of a
+single request may be, has a segment of its own there, of its size; in a durable log there is none.
 """
 
 import logging
@@ -256,6 +257,8 @@ class Log:
         self.durable_end = self.end
 
     def _rotate(self, size: int) -> None:
+        if size > RECORD.size + MAX_BODY_BYTES:
+            raise ValueError(f"{self.folder}: a record of {size} bytes, header included; {MAX_BODY_BYTES} is the most")
         if self.allocator is not None and not self.allocator.ready.is_set():
             raise NoRoom(
                 f"{self.folder}: no room for the next segment of {self.segment_bytes} bytes: {self.allocator.error}"
@@ -282,7 +285,11 @@ class Log:
             self.allocator.taken()
         else:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            _pwrite_all(file, header, 0)
+            try:
+                _pwrite_all(file, header, 0)
+            except OSError:
+                os.close(file)  # it is tried again for as long as the disk is full
+                raise
         self.segments.append(Segment(path, file, base, total))
         self.bases.append(base)
         self.end = self.buffer_start = base + SEGMENT_HEADER_BYTES
