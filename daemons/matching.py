@@ -5,6 +5,7 @@ import time
 
 import zmq
 
+from exchange.core.risk import watches_open_orders
 from exchange.pipeline import sockets
 from exchange.pipeline.daemon import Refused, Stop, load_config, run, settle_memory
 from exchange.pipeline.log import Log
@@ -33,6 +34,7 @@ def main(arguments: list[str], stop: Stop) -> None:
         journal=sockets.dealer(context, config.journal_endpoint),
         events=sockets.publisher(context, config.events_endpoint(asset)),
         replays=sockets.router(context, config.event_log_endpoint(asset)),
+        watch_open_orders=watches_open_orders(config.risk_limits, asset),
     )
     page = StatusPage(config.status_folder, f"matching-{asset}")
     settle_memory()
@@ -62,6 +64,7 @@ def main(arguments: list[str], stop: Stop) -> None:
             heartbeat_due = now + HEARTBEAT_SECONDS
             engine.heartbeat()
         engine.report_progress(now)
+        engine.report_open_orders()
         if page.due():
             report(page, engine)
         if not settled and not engine.catching_up:

@@ -5,12 +5,13 @@ records in order; with no records it is a heartbeat. A record is encoded once, f
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from exchange.core import messages
+from exchange.core.asset import Status
 from exchange.core.events import EventRecord
 from exchange.core.requests import Record
 from exchange.pipeline.nesting import split_array
@@ -48,7 +49,7 @@ class Progress(Struct, array_like=True, tag="progress", frozen=True):
 
     asset: str
     sequence: int
-    status: str = ""
+    status: Status | Literal[""] = ""
     call: int = 0
     call_ends: int = 0
 

@@ -13,10 +13,13 @@ from exchange.core.requests import Record
 from exchange.pipeline import codec, sockets
 from exchange.pipeline.daemon import Refused
 from exchange.pipeline.log import Log
+from exchange.pipeline.open_orders import OpenOrderReports
 from exchange.pipeline.stream import Index, Receiver
 
 DRAIN = 100  # messages taken from a socket before the others get their turn
 PROGRESS_SECONDS = 0.01  # between two reports of progress, at least: the order handler's backlog bound rests on them
+
+NOTHING_REPORTED = codec.Progress("", -1)
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +60,8 @@ class MatchingEngine:
     """Applies the asset's requests, each once and in order, and publishes what comes of them.
 
     After a start the book is rebuilt from the first request on; events that are in the log already are neither written
-    nor published again.
+    nor published again. `watch_open_orders` has the order handler told how many each account has, from the start on;
+    where it asks for that, it is told in any case.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class MatchingEngine:
         journal: zmq.Socket[bytes],
         events: zmq.Socket[bytes],
         replays: zmq.Socket[bytes],
+        watch_open_orders: bool = False,
     ) -> None:
         self.asset = asset
         self.matching = Matching()
@@ -81,8 +86,11 @@ class MatchingEngine:
         self.unlogged: deque[bytes] = deque()  # event records that are yet to be written to the log
         self.unpublished: list[bytes] = []  # those written, or in the log's buffer, that are yet to be published
         self.no_room = ""  # why the log can't be written now
-        self.reported = 0  # the last sequence that the order handler was told of
+        self.reported = NOTHING_REPORTED  # what the order handler was last told
         self.reported_at = 0.0
+        self.open_orders: OpenOrderReports | None = None
+        if watch_open_orders:
+            self.watch_open_orders()
 
     def serve_queue(self) -> None:
         """Apply what the order handler has pushed."""
@@ -91,8 +99,11 @@ class MatchingEngine:
             self.apply(self.receiver.receive(last, records))
 
     def serve_journal(self) -> None:
-        """Apply what the order handler has sent again."""
+        """Apply what the order handler has sent again, and hear whether it asks for the open orders."""
         for payload in sockets.drain(self.journal, DRAIN):
+            if codec.is_count_open(payload):
+                self.watch_open_orders()
+                continue
             _, last, records = codec.decode_record_stream(payload)
             self.apply(self.receiver.replayed(last, records))
 
@@ -120,25 +131,51 @@ class MatchingEngine:
                     sockets.send_reply(self.replays, envelope, self.event_log.replay(control.sequence))
 
     def report_progress(self, now: float) -> None:
-        """Tell the order handler how far this daemon is, if that has changed and was not told a moment ago."""
-        if self.matching.sequence != self.reported and now - self.reported_at >= PROGRESS_SECONDS:
-            self.reported, self.reported_at = self.matching.sequence, now
-            sockets.try_send(self.journal, codec.encode(codec.Progress(self.asset, self.reported)))
+        """Tell the order handler how far this daemon is and what the asset's status is, if that has changed.
+
+        A new status is told at once, the rest unless something was told a moment ago.
+        """
+        matching, reported = self.matching, self.reported
+        if matching.sequence == reported.sequence:
+            return
+        status = matching.status if matching.sequence else ""
+        if now - self.reported_at < PROGRESS_SECONDS and (status, matching.call, matching.call_ends) == (
+            reported.status,
+            reported.call,
+            reported.call_ends,
+        ):
+            return
+        self.reported = codec.Progress(self.asset, matching.sequence, status, matching.call, matching.call_ends)
+        self.reported_at = now
+        sockets.try_send(self.journal, codec.encode(self.reported))
+
+    def watch_open_orders(self) -> None:
+        """Have all open orders reported as soon as all known requests are applied, and changes from then on."""
+        if self.open_orders is None:
+            self.open_orders = OpenOrderReports(self.asset, self.matching.book.accounts)
+        self.open_orders.complete_due = True
+
+    def report_open_orders(self) -> None:
+        """Tell the order handler how many open orders the accounts have that the last batch may have changed."""
+        if self.open_orders is not None and not self.catching_up and not self.no_room:
+            self.open_orders.send(self.matching.sequence, lambda message: sockets.try_send(self.journal, message))
 
     def heartbeat(self) -> None:
         """Tell the receivers the log's last sequence, and have the order handler told again how far this daemon is."""
         sockets.try_send(self.events, codec.stream_message(self.asset, self.event_log.index.last, ()))
-        self.reported = -1
+        self.reported = NOTHING_REPORTED
 
     def apply(self, records: Sequence[Record]) -> None:
         """Apply requests, log their events, publish them."""
         if not records:
             return
-        apply, encode, logged = self.matching.apply, codec.encode, self.logged
+        apply, encode, logged, open_orders = self.matching.apply, codec.encode, self.logged, self.open_orders
         for record in records:
             result = apply(record)
             if result.sequence > logged:
                 self.unlogged.append(encode(result))
+                if open_orders is not None:
+                    open_orders.note(result)
             elif result.sequence == logged:
                 self._check_against_log(result)
         self.log_and_publish()
@@ -169,8 +206,16 @@ class MatchingEngine:
             logged.clear()
 
     def _check_against_log(self, result: EventRecord) -> None:
-        """Compare the last event record of the log with what its request gives now: the core must not have changed."""
-        if codec.encode(result) != self.event_log.last_body:
+        """Compare the last event record of the log with what its request gives now: the core must not have changed.
+
+        Values are compared, not bytes: a log that was written before requests and events had all the fields they have
+        now is the same.
+        """
+        try:
+            logged = codec.decode_event_record(self.event_log.last_body)
+        except codec.DecodeError:
+            logged = None
+        if logged != result:
             raise Refused(
                 f"{self.event_log.log.folder}: request {result.sequence} gives other events now than the log has: it "
                 "is of another journal, or of a program that matches differently; run the program that wrote it"

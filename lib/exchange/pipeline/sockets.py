@@ -21,6 +21,7 @@ RECEIVE_QUEUE = 1_000  # requests of one client, beyond which TCP holds it back
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 2 * MAX_REQUEST_BYTES  # what is too long is answered up to here; beyond, the connection ends
 MAX_CONTROL_BYTES = 4096
+MAX_REPORT_BYTES = 1024 * 1024  # between daemons: the longest is of 5,000 accounts' open orders
 
 
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -110,9 +111,9 @@ def subscriber(context: zmq.Context[zmq.Socket[bytes]], endpoints: Iterable[str]
 
 
 def router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
-    """A ROUTER for the other daemons: replays and progress."""
+    """A ROUTER for the other daemons: replays, progress, open orders."""
     socket = _new(context, zmq.ROUTER, INTERNAL_QUEUE, INTERNAL_QUEUE)
-    socket.maxmsgsize = MAX_CONTROL_BYTES
+    socket.maxmsgsize = MAX_REPORT_BYTES
     return _bind(socket, endpoint)
 
 
