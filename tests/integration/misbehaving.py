@@ -31,6 +31,7 @@ class OrderEntryServer:
         self.die_after: set[int] = set()
         self.mute = False
         self.taken: dict[tuple[str, object], Message] = {}  # by account and id, in order: the first ack
+        self.requests: list[Message] = []  # each that was taken, once
         self.frames = 0
         self.deaths = 0
         self.batch_sizes: list[int] = []
@@ -88,15 +89,10 @@ class OrderEntryServer:
         if key in self.taken:
             return self.taken[key] | {"duplicate": True}
         number = len(self.taken) + 1
-        ack = {
-            "type": "ack",
-            "request": kind,
-            "order_id": number,
-            "asset": message["asset"],
-            "sequence": number,
-            "time": number,
-        }
-        self.taken[key] = ack | named | echo
+        ack = {"type": "ack", "request": kind, "order_id": number, "sequence": number, "time": number}
+        asset = {"asset": message["asset"]} if "asset" in message else {}
+        self.requests.append(message)
+        self.taken[key] = ack | asset | named | echo
         return self.taken[key]
 
 

@@ -10,6 +10,7 @@ import zmq
 from exchange.client import Feed, LostMessages, OrderEntry, OrderPipeline, ProtocolError, Queries, Rejected, Unreachable
 from exchange.core.messages import (
     Ack,
+    CancelAllAfter,
     CancelOrder,
     NewOrder,
     OrderEntryReply,
@@ -204,8 +205,9 @@ def test_a_cancel_without_a_request_id_gets_one(server: OrderEntryServer) -> Non
     with OrderPipeline(server.endpoint, Replies()) as pipeline:
         pipeline.send(new_order(0))
         pipeline.send(CancelOrder(asset="ACME", client_order_id="o0", account="alice"))
+        pipeline.send(CancelAllAfter(timeout_ms=10, account="alice"))
         pipeline.drain()
-    assert isinstance(taken(server)[1], str)
+    assert all(isinstance(key, str) for key in taken(server)[1:])
 
 
 def test_other_rejects_are_final_and_stand_alone(server: OrderEntryServer) -> None:
@@ -261,6 +263,58 @@ def test_amends_cancels_and_mass_cancels_carry_an_id_that_makes_them_safe_to_rep
         assert orders.cancel_order("ACME", client_order_id="o1").duplicate
         assert orders.mass_cancel("ACME").duplicate
     assert len(server.taken) == 4
+
+
+def test_an_order_carries_just_the_instructions_that_it_was_given(server: OrderEntryServer) -> None:
+    plain = {"type": "new_order", "asset": "ACME", "side": "buy", "quantity": 10, "account": "alice"}
+    plain |= {"order_type": "limit", "time_in_force": "gtc", "post_only": False}
+    plain |= {"self_trade_prevention": "cancel_newest"}
+    with OrderEntry(server.endpoint, "alice") as orders:
+        orders.new_order("ACME", "buy", 10, 100, client_order_id="o1")
+        orders.new_order("ACME", "buy", 10, stop_price=90, client_order_id="o2", time_in_force="day")
+        orders.new_order("ACME", "buy", 10, 100, stop_price=90, client_order_id="o3", min_quantity=5)
+        orders.new_order(
+            "ACME",
+            "buy",
+            10,
+            100,
+            client_order_id="o4",
+            display_quantity=2,
+            post_only=True,
+            time_in_force="gtd",
+            expire_time=5,
+            self_trade_prevention="cancel_both",
+        )
+        orders.new_order("ACME", "buy", 10, order_type="market", client_order_id="o5", account="bob")
+        orders.new_order("ACME", "buy", 10, client_order_id="o6")  # not a market order: the exchange refuses it
+        orders.amend_order("ACME", client_order_id="o2", stop_price=80, request_id="r7")
+    assert server.requests == [
+        plain | {"client_order_id": "o1", "price": 100},
+        plain | {"client_order_id": "o2", "order_type": "stop", "stop_price": 90, "time_in_force": "day"},
+        plain
+        | {"client_order_id": "o3", "order_type": "stop_limit", "stop_price": 90, "price": 100, "min_quantity": 5},
+        plain
+        | {"client_order_id": "o4", "price": 100, "display_quantity": 2, "post_only": True, "time_in_force": "gtd"}
+        | {"expire_time": 5, "self_trade_prevention": "cancel_both"},
+        plain | {"client_order_id": "o5", "order_type": "market", "account": "bob"},
+        plain | {"client_order_id": "o6"},
+        {"type": "amend_order", "asset": "ACME", "client_order_id": "o2", "stop_price": 80, "account": "alice"}
+        | {"request_id": "r7"},
+    ]
+
+
+def test_a_session_and_a_dead_mans_timer_are_safe_to_repeat(server: OrderEntryServer) -> None:
+    server.die_after = {1, 3}
+    with OrderEntry(server.endpoint, "alice") as orders:
+        assert orders.session(2_000).duplicate
+        assert orders.cancel_all_after(10_000).duplicate
+        assert not orders.cancel_all_after(0, account="bob").duplicate
+        assert orders.exchange_time() == 1
+    assert [{key: value for key, value in each.items() if key != "request_id"} for each in server.requests] == [
+        {"type": "session", "heartbeat_interval_ms": 2_000, "cancel_on_disconnect": True, "account": "alice"},
+        {"type": "cancel_all_after", "timeout_ms": 10_000, "account": "alice"},
+        {"type": "cancel_all_after", "timeout_ms": 0, "account": "bob"},
+    ]
 
 
 def test_busy_is_tried_again_and_other_rejects_are_raised(server: OrderEntryServer) -> None:

@@ -27,12 +27,14 @@ from exchange.client.orders import FIRST_PAUSE_S, LONGEST_PAUSE_S, TRY_AGAIN, en
 from exchange.core.messages import (
     Ack,
     AmendOrder,
+    CancelAllAfter,
     CancelOrder,
     MassCancel,
     NewOrder,
     OrderEntryReply,
     OrderEntryRequest,
     Reject,
+    Session,
 )
 
 MAX_BATCH = 100
@@ -43,6 +45,7 @@ LONGEST_RECONNECT_S = 0.5
 GROWTH = 4  # of what may be in flight, after each flight without a `busy`
 CAUTION_S = 10.0  # after a `busy`, in which a single frame is in flight at a time, so that nothing can be overtaken
 
+CHANGES = AmendOrder | CancelOrder | MassCancel | Session | CancelAllAfter
 Replies = OrderEntryReply | list[OrderEntryReply]
 OnReply = Callable[[OrderEntryRequest, OrderEntryReply], None]
 decoder: msgspec.msgpack.Decoder[Replies] = msgspec.msgpack.Decoder(Replies)
@@ -117,9 +120,10 @@ class OrderPipeline:
     def send(self, request: OrderEntryRequest) -> None:
         """Take one request, which goes out as soon as a batch is full; waits while the window is.
 
-        An amend or cancel without `request_id` gets one. Raises Unreachable, Rejected (see the class), ProtocolError.
+        Any but a new order or a ping gets a `request_id` where it has none.
+        Raises Unreachable, Rejected (see the class), ProtocolError.
         """
-        if isinstance(request, AmendOrder | CancelOrder | MassCancel) and request.request_id is UNSET:
+        if isinstance(request, CHANGES) and request.request_id is UNSET:
             request = msgspec.structs.replace(request, request_id=new_id())
         if not self.outstanding:
             self.progress_at = self.heard_at = time.monotonic()

@@ -9,7 +9,7 @@ likewise, with growing pauses.
 import secrets
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Literal, Self
 
 import msgspec
 import zmq
@@ -20,6 +20,7 @@ from exchange.client.errors import ProtocolError, Rejected
 from exchange.core.messages import (
     Ack,
     AmendOrder,
+    CancelAllAfter,
     CancelOrder,
     MassCancel,
     NewOrder,
@@ -28,8 +29,13 @@ from exchange.core.messages import (
     Ping,
     Pong,
     Reject,
+    Session,
     SideName,
 )
+
+OrderType = Literal["limit", "market", "stop", "stop_limit"]
+TimeInForce = Literal["gtc", "ioc", "fok", "day", "gtd"]
+SelfTradePrevention = Literal["cancel_newest", "cancel_oldest", "cancel_both", "decrement_and_cancel"]
 
 TRY_AGAIN = ("busy", "rate_limited")
 FIRST_PAUSE_S = 0.02
@@ -42,6 +48,62 @@ decoder: msgspec.msgpack.Decoder[OrderEntryReply] = msgspec.msgpack.Decoder(Orde
 def new_id(prefix: str = "") -> str:
     """Return an id that was never used before: the prefix and 16 hexadecimal digits."""
     return prefix + secrets.token_hex(8)
+
+
+def order_type_of(price: int | None, stop_price: int | None) -> OrderType:
+    """Return the type of an order by the prices that it has. No prices make no market order.
+
+    >>> order_type_of(100, None), order_type_of(None, 90), order_type_of(100, 90)
+    ('limit', 'stop', 'stop_limit')
+    """
+    if stop_price is None:
+        return "limit"  # without a price the exchange refuses it: a forgotten price must not buy at any price
+    return "stop" if price is None else "stop_limit"
+
+
+def new_order(
+    asset: str,
+    side: SideName,
+    quantity: int,
+    price: int | None = None,
+    *,
+    client_order_id: str | None = None,
+    order_type: OrderType | None = None,
+    time_in_force: TimeInForce = "gtc",
+    stop_price: int | None = None,
+    display_quantity: int | None = None,
+    min_quantity: int | None = None,
+    post_only: bool = False,
+    self_trade_prevention: SelfTradePrevention = "cancel_newest",
+    expire_time: int | None = None,
+    account: str | None = None,
+    request_id: str | int | None = None,
+) -> NewOrder:
+    """Return the request that enters an order, with an id of its own unless one is given: for `OrderPipeline.send`.
+
+    The order's type follows from its prices (see `order_type_of`) unless it is given. What is None is left out.
+    """
+    return NewOrder(
+        client_order_id=client_order_id if client_order_id is not None else new_id(),
+        asset=asset,
+        side=side,
+        quantity=quantity,
+        order_type=order_type if order_type is not None else order_type_of(price, stop_price),
+        price=price if price is not None else UNSET,
+        stop_price=stop_price if stop_price is not None else UNSET,
+        time_in_force=time_in_force,
+        expire_time=expire_time if expire_time is not None else UNSET,
+        display_quantity=display_quantity if display_quantity is not None else UNSET,
+        min_quantity=min_quantity if min_quantity is not None else UNSET,
+        post_only=post_only,
+        self_trade_prevention=self_trade_prevention,
+        account=account if account is not None else UNSET,
+        request_id=request_id if request_id is not None else UNSET,
+    )
+
+
+def _given(value: str | UnsetType) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 class OrderEntry:
@@ -72,18 +134,38 @@ class OrderEntry:
         price: int | None = None,
         *,
         client_order_id: str | None = None,
-        **options: Any,
+        order_type: OrderType | None = None,
+        time_in_force: TimeInForce = "gtc",
+        stop_price: int | None = None,
+        display_quantity: int | None = None,
+        min_quantity: int | None = None,
+        post_only: bool = False,
+        self_trade_prevention: SelfTradePrevention = "cancel_newest",
+        expire_time: int | None = None,
+        account: str | None = None,
+        request_id: str | int | None = None,
     ) -> Ack:
-        """Enter an order. `options` are the request's other fields, such as `order_type` or `time_in_force`."""
-        options.setdefault("account", self.account)
+        """Enter an order. Its type follows from its prices (see `order_type_of`) unless it is given.
+
+        `display_quantity` makes it an iceberg; `expire_time` is in nanoseconds since the Unix epoch, for a gtd order.
+        """
         return self.send(
-            NewOrder(
-                client_order_id=client_order_id or new_id(),
-                asset=asset,
-                side=side,
-                quantity=quantity,
-                price=price if price is not None else UNSET,
-                **options,
+            new_order(
+                asset,
+                side,
+                quantity,
+                price,
+                client_order_id=client_order_id,
+                order_type=order_type,
+                time_in_force=time_in_force,
+                stop_price=stop_price,
+                display_quantity=display_quantity,
+                min_quantity=min_quantity,
+                post_only=post_only,
+                self_trade_prevention=self_trade_prevention,
+                expire_time=expire_time,
+                account=account if account is not None else _given(self.account),
+                request_id=request_id,
             )
         )
 
@@ -95,10 +177,11 @@ class OrderEntry:
         client_order_id: str | None = None,
         quantity: int | None = None,
         price: int | None = None,
+        stop_price: int | None = None,
         account: str | None = None,
         request_id: str | int | None = None,
     ) -> Ack:
-        """Change an order's total quantity (fills included), its price, or both. Name the order by either id."""
+        """Change an order's total quantity (fills included), its price, its stop price. Name the order by either id."""
         return self.send(
             AmendOrder(
                 asset=asset,
@@ -106,6 +189,7 @@ class OrderEntry:
                 client_order_id=client_order_id if client_order_id is not None else UNSET,
                 quantity=quantity if quantity is not None else UNSET,
                 price=price if price is not None else UNSET,
+                stop_price=stop_price if stop_price is not None else UNSET,
                 account=account if account is not None else self.account,
                 request_id=request_id if request_id is not None else new_id(),
             )
@@ -149,14 +233,57 @@ class OrderEntry:
             )
         )
 
+    def session(
+        self,
+        heartbeat_interval_ms: int,
+        *,
+        cancel_on_disconnect: bool = True,
+        account: str | None = None,
+        request_id: str | int | None = None,
+    ) -> Ack:
+        """Promise that the account is heard of at least once in each interval: by any request, `ping` included.
+
+        With `cancel_on_disconnect` its orders are canceled (`disconnected`) when it is not.
+        """
+        return self.send(
+            Session(
+                heartbeat_interval_ms=heartbeat_interval_ms,
+                cancel_on_disconnect=cancel_on_disconnect,
+                account=account if account is not None else self.account,
+                request_id=request_id if request_id is not None else new_id(),
+            )
+        )
+
+    def cancel_all_after(
+        self, timeout_ms: int, *, account: str | None = None, request_id: str | int | None = None
+    ) -> Ack:
+        """Have the account's orders canceled that long from now, unless this is called again before; 0 calls it off."""
+        return self.send(
+            CancelAllAfter(
+                timeout_ms=timeout_ms,
+                account=account if account is not None else self.account,
+                request_id=request_id if request_id is not None else new_id(),
+            )
+        )
+
     def ping(self, timeout: float | None = None) -> float:
-        """Return the round trip in seconds. Raises Unreachable."""
-        request = Ping(request_id=new_id())
+        """Return the round trip in seconds; the account was heard of. Raises Unreachable."""
         started = time.monotonic()
+        self._pong(timeout)
+        return time.monotonic() - started
+
+    def exchange_time(self, timeout: float | None = None) -> int:
+        """Return the time by the exchange's clock, in nanoseconds since the Unix epoch. Raises Unreachable."""
+        return self._pong(timeout).time
+
+    def _pong(self, timeout: float | None) -> Pong:
+        request = Ping(request_id=new_id(), account=self.account)
         reply = self._ask(request, timeout if timeout is not None else self.timeout)
         if isinstance(reply, Reject):
             raise Rejected(reply)
-        return time.monotonic() - started
+        if isinstance(reply, Ack):
+            raise ProtocolError("an ack in answer to a ping")
+        return reply
 
     def send(self, request: OrderEntryRequest) -> Ack:
         """Send any request but a ping, made up by the caller with an id that makes it safe to repeat."""
