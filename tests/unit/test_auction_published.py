@@ -10,9 +10,9 @@ Sources:
 - CME: CME Group Client Systems Wiki, "Application of the Indicative Opening Price Rules" (the tables) and "Rules to
   Determine the Indicative Opening Price" (cmegroup.com/confluence/display/EPICSANDBOX/, as of 2024).
 - Xetra: Deutsche Boerse, "Xetra Market Model Equities" ("Marktmodell Aktienhandel", release 3, 8 April 1998, section
-  11.1.2, and later releases), matching examples 1, 2, 3 and 5 of auctions. The orders and prices are as the tests of the
-  public project ratzlow/tinyEXCH (`AuctionMatchTest`) reproduce them; its examples 4, 6 and 7 are of market orders, which
-  a call here does not take, or of books that do not cross.
+  11.1.2, and later releases), matching examples 1, 2, 3 and 5 of auctions. The orders and prices are as the tests of
+  the public project ratzlow/tinyEXCH (`AuctionMatchTest`) reproduce them; its examples 4, 6 and 7 are of market orders,
+  which a call here does not take, or of books that do not cross.
 - NSE: National Stock Exchange of India, "Pre-open session", "Equilibrium price determination"
   (nseindia.com/products-services/equity-market-pre-open).
 """
