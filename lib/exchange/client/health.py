@@ -39,9 +39,12 @@ class EndpointHealth(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
+    """`statuses` are the assets' trading statuses; empty where the query endpoint does not answer."""
+
     daemons: list[DaemonHealth]
     order_entry: EndpointHealth
     query: EndpointHealth
+    statuses: dict[str, str] = {}
 
 
 def check_health(config: Config, timeout: float) -> Health:
@@ -50,10 +53,12 @@ def check_health(config: Config, timeout: float) -> Health:
     names = ["order_handler", *(f"matching-{asset.asset}" for asset in config.assets), "logger", "notifier"]
     # Besides those of the configuration only what runs: the page of an asset that was taken off the list stays.
     names += sorted(name for name, page in pages.items() if name not in names and is_alive(page["pid"]))
+    query, statuses = _query(config.endpoints.query, timeout)
     return Health(
         [_daemon(name, pages.get(name)) for name in names],
         _order_entry(config.endpoints.order_entry, timeout),
-        _query(config.endpoints.query, timeout),
+        query,
+        statuses,
     )
 
 
@@ -105,11 +110,12 @@ def _order_entry(endpoint: str, timeout: float) -> EndpointHealth:
             return EndpointHealth(endpoint, isinstance(error, Rejected), text=str(error))
 
 
-def _query(endpoint: str, timeout: float) -> EndpointHealth:
+def _query(endpoint: str, timeout: float) -> tuple[EndpointHealth, dict[str, str]]:
     started = time.monotonic()
     with Queries(endpoint, timeout=timeout) as queries:
         try:
-            queries.assets()
+            assets = queries.assets()
         except (Unreachable, Rejected) as error:
-            return EndpointHealth(endpoint, isinstance(error, Rejected), text=str(error))
-        return EndpointHealth(endpoint, True, (time.monotonic() - started) * 1000)
+            return EndpointHealth(endpoint, isinstance(error, Rejected), text=str(error)), {}
+        round_trip_ms = (time.monotonic() - started) * 1000
+        return EndpointHealth(endpoint, True, round_trip_ms), {asset.asset: asset.status for asset in assets}

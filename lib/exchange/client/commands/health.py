@@ -16,7 +16,7 @@ from exchange.client.health import DaemonHealth, EndpointHealth, check_health
 )
 @json_option
 def status_command(timeout: float, as_json: bool) -> None:
-    """Show every daemon, what it has done and what it has yet to do, and whether the endpoints answer.
+    """Show every daemon, what it has done and what it has yet to do, whether the endpoints answer, and what is open.
 
     Ends with status 3 where order entry can't be reached.
     """
@@ -31,8 +31,18 @@ def status_command(timeout: float, as_json: bool) -> None:
         click.echo()
         for name, endpoint in (("order entry", health.order_entry), ("query", health.query)):
             click.echo(describe(name, endpoint))
+        for status, assets in by_status(health.statuses).items():
+            click.echo(f"{status}: {', '.join(assets)}")
     if not health.order_entry.reachable:
         click.get_current_context().exit(UNREACHABLE)
+
+
+def by_status(statuses: dict[str, str]) -> dict[str, list[str]]:
+    """Return the assets by trading status."""
+    found: dict[str, list[str]] = {}
+    for asset, status in statuses.items():
+        found.setdefault(status, []).append(asset)
+    return found
 
 
 def row(daemon: DaemonHealth) -> list[str]:

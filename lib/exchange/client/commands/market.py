@@ -16,7 +16,8 @@ from exchange.client.decimals import decimal_text, price_text, quantity_text
 from exchange.client.errors import LostMessages
 from exchange.client.market_data import Feed
 from exchange.client.queries import ListedAsset, Message, Queries
-from exchange.core.messages import AssetsQuery, BookSnapshotQuery, BookUpdate, Trade, TradesQuery
+from exchange.client.times import time_text
+from exchange.core.messages import AssetsQuery, BookSnapshotQuery, BookUpdate, Status, Trade, TradesQuery
 
 SHOWN_TRADES = 10
 REFRESH_S = 0.1
@@ -116,6 +117,7 @@ class Watch:
         self.asset = asset
         self.left = count
         self.trades: deque[Trade] = deque(maxlen=SHOWN_TRADES)
+        self.status: Status | None = None  # the last message; until there is one, the asset's listing has the status
 
     def next(self, timeout: float) -> Message | None:
         """Return the next message, or None. Says so where messages are past retention."""
@@ -141,13 +143,16 @@ class Watch:
                 print_json(message)
 
     def print_lines(self) -> None:
-        """Print trades and the best prices, a line each, for an output that is no terminal."""
+        """Print statuses, trades and the best prices, a line each, for an output that is no terminal."""
         self._snapshot()
         click.echo(self._best())
+        click.echo(f"{self.asset.asset} {self._status()}")
         while not self.done:
             message = self.next(1.0)
             if isinstance(message, Trade):
                 click.echo(trade_line(message, self.asset))
+            elif isinstance(message, Status):
+                click.echo(f"{self.asset.asset} {status_text(message, self.asset)}")
             elif isinstance(message, BookUpdate):
                 self._apply(message)
                 click.echo(self._best())
@@ -163,6 +168,8 @@ class Watch:
                 if isinstance(message, Trade):
                     if not self.trades or message.trade_id > self.trades[-1].trade_id:
                         self.trades.append(message)
+                elif isinstance(message, Status):
+                    self.status = message
                 elif isinstance(message, BookUpdate):
                     self._apply(message)
                 if time.monotonic() >= due:
@@ -190,7 +197,11 @@ class Watch:
 
     def _picture(self, depth: int) -> Group:
         trades = trades_table(list(reversed(self.trades)), self.asset)
-        return Group(book_table(self.book, self.asset, depth), Text(), trades)
+        status = Text(f"{self.asset.asset} {self._status()}")
+        return Group(status, Text(), book_table(self.book, self.asset, depth), Text(), trades)
+
+    def _status(self) -> str:
+        return status_text(self.status, self.asset) if self.status else f"is {self.asset.status}"
 
 
 def book_table(book: Book, asset: ListedAsset, depth: int) -> Table:
@@ -211,7 +222,7 @@ def trades_table(trades: list[Trade], asset: ListedAsset) -> Table:
     for trade in trades:
         shown.add_row(
             str(trade.trade_id),
-            clock(trade.time),
+            time_text(trade.time),
             price_text(trade.price, asset),
             quantity_text(trade.quantity, asset),
             trade.aggressor,
@@ -219,12 +230,20 @@ def trades_table(trades: list[Trade], asset: ListedAsset) -> Table:
     return shown
 
 
+def status_text(status: Status, asset: ListedAsset) -> str:
+    """Return a trading status in words, in a call with what its auction would give if it ended now."""
+    reason = f" ({status.reason})" if status.reason else ""
+    if status.status != "call":
+        return f"is {status.status}{reason}"
+    if not isinstance(status.indicative_price, int) or not isinstance(status.indicative_quantity, int):
+        return f"is in a call{reason}: nothing would trade"
+    surplus = ""
+    if isinstance(status.surplus_side, str) and isinstance(status.surplus_quantity, int):
+        surplus = f", surplus of {quantity_text(status.surplus_quantity, asset)} to {status.surplus_side}"
+    volume, price = quantity_text(status.indicative_quantity, asset), price_text(status.indicative_price, asset)
+    return f"is in a call{reason}: {volume} would trade at {price}{surplus}"
+
+
 def trade_line(trade: Trade, asset: ListedAsset) -> str:
     price, quantity = price_text(trade.price, asset), quantity_text(trade.quantity, asset)
     return f"{asset.asset} trade {trade.trade_id}: {quantity} @ {price}, {trade.aggressor} aggressor"
-
-
-def clock(time_ns: int) -> str:
-    """Return a time as date and time of day, UTC, to the microsecond."""
-    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds // 1000:06d}"
