@@ -32,7 +32,7 @@ from exchange.core.requests import (
     TimeInForce,
 )
 from exchange.pipeline.codec import decode_event_record, decode_record, encode
-from tests import naive
+from tests.pair import Difference, Pair, run
 from tests.random_requests import PROFILES, random_requests
 from tests.support import PROJECT
 
@@ -50,7 +50,7 @@ class BothBooks(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pair = naive.Pair()
+        self.pair = Pair()
         self.sequence = 0
         self.order_id = 0
 
@@ -111,11 +111,11 @@ TestBothBooks.settings = settings(max_examples=60, stateful_step_count=40, deadl
 @pytest.mark.parametrize(("profile", "count"), [("lively", 3000), ("deep", 1200), ("huge", 2000), ("lonely", 1500)])
 def test_both_books_agree_on_random_requests(profile: str, count: int) -> None:
     print(f"python -m tests.naive --requests {count} --seed {SEED} --profile {profile}")
-    naive.run(SEED, profile, count)
+    run(SEED, profile, count)
 
 
 def test_the_profiles_reach_what_they_are_for() -> None:
-    deep = naive.run(1, "deep", 1200, check_every=50)
+    deep = run(1, "deep", 1200, check_every=50)
     assert isinstance(deep["deepest_level"], int)
     assert deep["deepest_level"] > DEEP
     matching = Matching()
@@ -124,7 +124,7 @@ def test_the_profiles_reach_what_they_are_for() -> None:
 
 
 def test_a_difference_is_found_and_names_its_request() -> None:
-    pair = naive.Pair()
+    pair = Pair()
     records = list(random_requests(1, PROFILES["lively"], 50))
     for record in records[:40]:
         pair.apply(record)
@@ -132,7 +132,7 @@ def test_a_difference_is_found_and_names_its_request() -> None:
     with pytest.raises(AssertionError):
         pair.check()
     order = pair.naive.resting.pop()
-    with pytest.raises(naive.Difference, match=f"CancelOrder\\(order_id={order.order_id}"):
+    with pytest.raises(Difference, match=f"CancelOrder\\(order_id={order.order_id}"):
         pair.apply(Record("ACME", 41, 41, order.account, CancelOrder(order.order_id)))
 
 
