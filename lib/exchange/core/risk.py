@@ -95,7 +95,7 @@ class RiskLimits:
         self._rates = rates
         self._buckets: dict[str, _Bucket] = {}
         self._most_buckets = FEW_BUCKETS
-        self._counts_open = any(limit.max_open_orders is not None for limit in entries.values())
+        self._counted = {limit.asset for limit in entries.values() if limit.max_open_orders is not None}  # "": all
         self._open: dict[str, _OpenInAsset] = {}
 
     # -- what a request must keep --------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class RiskLimits:
 
     def took_order(self, account: str, asset: str, sequence: int) -> None:
         """Count a new order, taken at this place of its asset's queue, as open until a report says more."""
-        if not self._counts_open or self._limits(account, asset).open_orders is None:
+        if not self._counted or self._limits(account, asset).open_orders is None:
             return
         known = self._open.get(asset)
         if known is None:
@@ -201,7 +201,7 @@ class RiskLimits:
 
     def needs_count(self, asset: str) -> bool:
         """Return whether the matching daemon of the asset is to be asked for a complete count of open orders."""
-        if not self._counts_open or not watches_open_orders(self._entries.values(), asset):
+        if asset not in self._counted and "" not in self._counted:
             return False
         known = self._open.get(asset)
         return known is None or not known.complete
@@ -212,7 +212,7 @@ class RiskLimits:
         `complete`: an account that was not named with this sequence has none. A report that is older than the last one
         changes nothing.
         """
-        if not self._counts_open:
+        if not self._counted:
             return
         known = self._open.get(asset)
         if known is None:
