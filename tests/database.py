@@ -4,6 +4,7 @@ Where `EXCHANGE_TEST_DSN` names a server, tests use that one, as a role that may
 """
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -17,7 +18,7 @@ import psycopg
 from psycopg import conninfo, sql
 
 from exchange.store.embedded import database_dsn
-from tests.support import Daemon, wait_until, write_config
+from tests.support import PROJECT, Daemon, wait_until, write_config
 
 TABLES = ("assets", "orders", "trades", "order_events", "asset_statuses", "operator_acts", "applied")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -84,3 +85,11 @@ def state(reader: Connection, order_id: int) -> tuple[str, int, int]:
     )
     (found,) = rows(reader, query, order_id)
     return found
+
+
+def documented(title: str) -> str:
+    """Return the query of docs/database.md whose paragraph begins so."""
+    text = (PROJECT / "docs" / "database.md").read_text()
+    found = re.search(rf"^{re.escape(title)}(?:(?!```).)*```sql\n(.*?);\n```", text, re.DOTALL | re.MULTILINE)
+    assert found, f"docs/database.md has no query {title!r}"
+    return found[1]

@@ -1,10 +1,20 @@
 """Records to store: what the real core makes of a few requests, or of many at random, over several assets."""
 
 import random
-from typing import Literal
+from typing import Any, Literal
 
 from exchange.core.asset import Asset
-from exchange.core.events import EventRecord
+from exchange.core.events import (
+    EventRecord,
+    OrderAccepted,
+    OrderCanceled,
+    OrderDecremented,
+    OrderExpired,
+    OrderRejected,
+    OrderReplaced,
+    OrderTriggered,
+    TradeExecuted,
+)
 from exchange.core.matching import Matching
 from exchange.core.requests import (
     BUY,
@@ -12,6 +22,7 @@ from exchange.core.requests import (
     AmendOrder,
     CancelOrder,
     DefineAsset,
+    Instructions,
     MassCancel,
     NewOrder,
     OrderType,
@@ -23,12 +34,14 @@ from exchange.core.requests import (
 from exchange.store.writer import Applied
 
 START = 1_700_000_000_123_456_789
+KINDS: tuple[OrderType, OrderType] = ("market", "limit")
 
 
 class Market:
     """The real core of some assets, with the records of all that it was asked so far."""
 
-    def __init__(self, *assets: Asset) -> None:
+    def __init__(self, *assets: Asset, start: int = START) -> None:
+        self.start = start  # of the first request; those after it are a millisecond and a nanosecond apart
         self.cores: dict[str, Matching] = {}
         self.records: list[EventRecord] = []
         self.last_order_id = 0
@@ -41,7 +54,7 @@ class Market:
 
     def apply(self, account: str, request: Request, asset: str = "ACME") -> EventRecord:
         core = self.cores[asset]
-        time = START + 1_000_001 * len(self.records)
+        time = self.start + 1_000_001 * len(self.records)
         record = core.apply(Record(asset, core.sequence + 1, time, account, request))
         self.records.append(record)
         return record
@@ -54,19 +67,28 @@ class Market:
         price: int = 0,
         time_in_force: TimeInForce = "gtc",
         asset: str = "ACME",
+        **instructions: Any,
     ) -> int:
-        """Enter an order, a market order where there is no price, and return its id."""
+        """Enter an order and return its id. Without a price it is a market order; with a stop price, a stop."""
         self.last_order_id += 1
-        kind: OrderType = "limit" if price else "market"
-        order_id = self.last_order_id
-        self.apply(account, NewOrder(order_id, f"c{order_id}", side, quantity, price, kind, time_in_force), asset)
+        kinds: tuple[OrderType, OrderType] = ("stop", "stop_limit") if "stop_price" in instructions else KINDS
+        order_id, kind = self.last_order_id, kinds[bool(price)]
+        says = Instructions(**instructions) if instructions else None
+        self.apply(account, NewOrder(order_id, f"c{order_id}", side, quantity, price, kind, time_in_force, says), asset)
         return order_id
 
     def cancel(self, account: str, order_id: int) -> None:
         self.apply(account, CancelOrder(order_id))
 
-    def amend(self, account: str, order_id: int, quantity: int | None = None, price: int | None = None) -> None:
-        self.apply(account, AmendOrder(order_id, quantity, price))
+    def amend(
+        self,
+        account: str,
+        order_id: int,
+        quantity: int | None = None,
+        price: int | None = None,
+        stop_price: int | None = None,
+    ) -> None:
+        self.apply(account, AmendOrder(order_id, quantity, price, stop_price=stop_price))
 
     def missing(self, applied: dict[str, Applied]) -> list[EventRecord]:
         """Return the records behind `applied`, as a restarted logger would fetch them."""
@@ -100,3 +122,41 @@ def random_market(seed: int, requests: int) -> Market:
             scope: Literal[0, 1, -1] = chance.choice((0, BUY, SELL))
             market.apply(account, MassCancel(scope), name)
     return market
+
+
+def folded(records: list[EventRecord]) -> dict[tuple[str, int], tuple[str, int, int]]:
+    """Return each order's status, cumulative and leaves quantity, from its events."""
+    total: dict[tuple[str, int], int] = {}
+    traded: dict[tuple[str, int], int] = {}
+    waiting: set[tuple[str, int]] = set()
+    ended: dict[tuple[str, int], str] = {}
+    for record in records:
+        request = record.request
+        for event in record.events:
+            match event:
+                case OrderAccepted(order_id) | OrderRejected(order_id):
+                    assert isinstance(request, NewOrder)
+                    total[record.asset, order_id] = request.quantity
+                    traded[record.asset, order_id] = 0
+                    if request.order_type in ("stop", "stop_limit"):
+                        waiting.add((record.asset, order_id))
+                    if isinstance(event, OrderRejected):
+                        ended[record.asset, order_id] = "rejected"
+                case TradeExecuted():
+                    traded[record.asset, event.maker_order_id] += event.quantity
+                    traded[record.asset, event.taker_order_id] += event.quantity
+                case OrderTriggered(order_id):
+                    waiting.remove((record.asset, order_id))
+                case OrderReplaced(order_id) | OrderDecremented(order_id):
+                    total[record.asset, order_id] = event.quantity
+                    assert event.leaves == event.quantity - traded[record.asset, order_id]
+                case OrderCanceled(order_id):
+                    ended[record.asset, order_id] = "canceled"
+                case OrderExpired(order_id):
+                    ended[record.asset, order_id] = "expired"
+    states = {}
+    for key, quantity in total.items():
+        leaves = 0 if key in ended else quantity - traded[key]
+        live = "pending_trigger" if key in waiting else "partially_filled" if traded[key] else "new"
+        states[key] = (ended.get(key, live if leaves else "filled"), traded[key], leaves)
+    return states

@@ -1,7 +1,6 @@
 """Event records of the real core, stored in a real PostgreSQL."""
 
 import random
-import re
 import signal
 import string
 import threading
@@ -21,9 +20,7 @@ from exchange.core.events import (
     AmendRejected,
     CancelRejected,
     EventRecord,
-    OrderAccepted,
     OrderCanceled,
-    OrderRejected,
     OrderReplaced,
     TradeExecuted,
 )
@@ -46,10 +43,9 @@ from exchange.store.writer import (
     Writer,
     WriterRunning,
 )
-from tests.database import Connection, accepts, contents, database, rows, state
-from tests.stored import START, Market, random_market
-from tests.support import PROJECT, Daemon, wait_until, write_config
-
+from tests.database import Connection, accepts, contents, database, documented, rows, state
+from tests.stored import START, Market, folded, random_market
+from tests.support import Daemon, wait_until, write_config
 
 # -- rows --------------------------------------------------------------------------------------------------------------
 
@@ -397,36 +393,6 @@ def test_random_orders_have_the_states_that_the_core_gives_them(writer: Writer, 
     assert kinds >= {TradeExecuted, OrderCanceled, OrderReplaced, CancelRejected, AmendRejected}
 
 
-def folded(records: list[EventRecord]) -> dict[tuple[str, int], tuple[str, int, int]]:
-    """Return each order's status, cumulative and leaves quantity, from its events."""
-    total: dict[tuple[str, int], int] = {}
-    traded: dict[tuple[str, int], int] = {}
-    ended: dict[tuple[str, int], str] = {}
-    for record in records:
-        for event in record.events:
-            match event:
-                case OrderAccepted(order_id):
-                    assert isinstance(record.request, NewOrder)
-                    total[record.asset, order_id] = record.request.quantity
-                    traded[record.asset, order_id] = 0
-                case OrderRejected(order_id):
-                    total[record.asset, order_id] = traded[record.asset, order_id] = 0
-                    ended[record.asset, order_id] = "rejected"
-                case TradeExecuted():
-                    traded[record.asset, event.maker_order_id] += event.quantity
-                    traded[record.asset, event.taker_order_id] += event.quantity
-                case OrderReplaced(order_id):
-                    total[record.asset, order_id] = event.quantity
-                case OrderCanceled(order_id):
-                    ended[record.asset, order_id] = "canceled"
-    states = {}
-    for key, quantity in total.items():
-        leaves = 0 if key in ended else quantity - traded[key]
-        status = "filled" if not leaves else "partially_filled" if traded[key] else "new"
-        states[key] = (ended.get(key, status), traded[key], leaves)
-    return states
-
-
 def test_one_order_s_state_is_looked_up_not_searched_for(writer: Writer, reader: Connection) -> None:
     writer.write(random_market(1, 5000).records)
     for statistics in ("", "ANALYZE"):
@@ -461,9 +427,16 @@ def test_the_documented_queries_answer_what_they_say(writer: Writer, reader: Con
     market.apply("alice", CancelOrder(first), "BTC-USD")
     market.enter("alice", SELL, 1_000, 20_000, asset="BTC-USD")
     writer.write([msgspec.structs.replace(record, time=now + record.sequence) for record in market.records])
-    text = (PROJECT / "docs" / "database.md").read_text()
     last_trades, positions, volume, live, life, applied = (
-        rows(reader, query) for query in re.findall(r"```sql\n(.*?);\n```", text, re.DOTALL)
+        rows(reader, documented(title))
+        for title in (
+            "The last trades",
+            "What an account holds",
+            "Volume by hour",
+            "An account's live orders",
+            "An order's whole life",
+            "How far the database is",
+        )
     )
 
     assert [(trade, side, str(price), str(quantity)) for trade, _, side, price, quantity in last_trades] == [
@@ -476,11 +449,11 @@ def test_the_documented_queries_answer_what_they_say(writer: Writer, reader: Con
     ]
     assert live == [("BTC-USD", 4, "c4", "sell", "new", 0, 1_000)]
     assert [steps for _, *steps in life] == [
-        ["new", None, 10_000, 10_000, None],
-        ["trade", "maker", 10_000, 4_000, 2],
-        ["replaced", None, 10_050, 9_000, None],
-        ["trade", "taker", 10_050, 1_500, 3],
-        ["canceled", "user_request", 10_050, 9_000, None],
+        ["new", None, 10_000, None, 10_000, None],
+        ["trade", "maker", 10_000, None, 4_000, 2],
+        ["replaced", None, 10_050, None, 9_000, None],
+        ["trade", "taker", 10_050, None, 1_500, 3],
+        ["canceled", "user_request", 10_050, None, 9_000, None],
     ]
     assert [place[:4] for place in applied] == [("BTC-USD", 7, 13, 2)]
 

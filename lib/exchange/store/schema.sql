@@ -326,7 +326,7 @@ COMMENT ON TABLE asset_statuses IS 'Every change of an asset''s trading status. 
 COMMENT ON COLUMN asset_statuses.asset IS 'The asset.';
 COMMENT ON COLUMN asset_statuses.event_sequence IS 'The event''s number in its asset''s event log; rising, with gaps.';
 COMMENT ON COLUMN asset_statuses.sequence IS 'The place in the asset''s queue of the request that caused it: a change '
-    'of the status, a definition, or the order (orders.sequence) before whose trade a call began.';
+    'of the status, a definition, or the order (orders.sequence) or amend that a volatility interruption stopped.';
 COMMENT ON COLUMN asset_statuses.status IS 'From here on: open, closed, call or halted.';
 COMMENT ON COLUMN asset_statuses.reason IS 'Why, as on the status feed.';
 COMMENT ON COLUMN asset_statuses.operator IS 'Who did it; NULL: the exchange itself.';
