@@ -122,18 +122,28 @@ NEW_ORDER_REJECTS: list[tuple[str, Message, tuple[str, ...]]] = [
     ("invalid_price", {"order_type": "market", "price": 0}, ("price 0", "market order takes no price")),
     ("invalid_price", {"stop_price": 100}, ("stop_price 100", "limit order")),
     ("invalid_price", {"stop_price": 100, "order_type": "market", "price": REMOVED}, ("stop_price 100", "market")),
-    # in the protocol, and not in this version
-    ("unsupported", {"order_type": "stop", "stop_price": 100, "price": REMOVED}, ("stop", "limit and market")),
-    ("unsupported", {"order_type": "stop_limit", "stop_price": 100}, ("stop_limit", "limit and market")),
-    ("unsupported", {"time_in_force": "day"}, ("day", "gtc, ioc and fok")),
-    ("unsupported", {"time_in_force": "gtd", "expire_time": 2**62}, ("gtd", "gtc, ioc and fok")),
-    ("unsupported", {"expire_time": 2**62}, (f"expire_time {2**62}", "not in this version")),
-    ("unsupported", {"display_quantity": 20, "quantity": 100}, ("display_quantity 20", "not in this version")),
-    ("unsupported", {"min_quantity": 20}, ("min_quantity 20", "not in this version")),
-    ("unsupported", {"post_only": True}, ("post_only", "not in this version")),
-    ("unsupported", {"self_trade_prevention": "cancel_oldest"}, ("cancel_oldest", "cancel_newest")),
-    ("unsupported", {"self_trade_prevention": "cancel_both"}, ("cancel_both", "cancel_newest")),
-    ("unsupported", {"self_trade_prevention": "decrement_and_cancel"}, ("decrement_and_cancel", "cancel_newest")),
+    ("invalid_price", {"order_type": "stop", "price": REMOVED}, ("stop_price", "is missing", "stop order")),
+    ("invalid_price", {"order_type": "stop", "stop_price": 100}, ("price 100", "stop order takes no price")),
+    ("invalid_price", {"order_type": "stop_limit", "stop_price": 101}, ("stop_price 101", *PRICE_RULE)),
+    ("invalid_price", {"order_type": "stop_limit", "stop_price": 100, "price": REMOVED}, ("price", "is missing")),
+    # what it says beyond that
+    ("malformed", {"display_quantity": 10.0}, ("display_quantity 10.0", "`int`", "`float`")),
+    ("invalid_quantity", {"display_quantity": 20}, ("display_quantity 20", "below the order's quantity 20")),
+    ("invalid_quantity", {"display_quantity": 0}, ("display_quantity 0", "above 0")),
+    ("invalid_quantity", {"min_quantity": 30}, ("min_quantity 30", "at most the order's quantity 20")),
+    ("invalid_quantity", {"min_quantity": 15}, ("min_quantity 15", "multiple of the lot 10")),
+    ("malformed", {"time_in_force": "gtd", "expire_time": 2**63}, (f"expire_time {2**63}", "64 bits")),
+    # combinations that are not taken: each is named
+    ("unsupported", {"time_in_force": "gtd"}, ("gtd without expire_time",)),
+    ("unsupported", {"time_in_force": "gtd", "expire_time": 1}, ("gtd with expire_time 1", "later than now")),
+    ("unsupported", {"expire_time": 2**62}, (f"expire_time {2**62} with time_in_force gtc", "only gtd")),
+    ("unsupported", {"post_only": True, "time_in_force": "ioc"}, ("post_only with time_in_force ioc",)),
+    (
+        "unsupported",
+        {"display_quantity": 10, "order_type": "market", "price": REMOVED},
+        ("display_quantity with order_type market",),
+    ),
+    ("unsupported", {"min_quantity": 20, "time_in_force": "fok"}, ("min_quantity with time_in_force fok",)),
 ]
 
 
@@ -149,7 +159,7 @@ def test_a_new_order_is_refused(venue: Venue, reason: str, changes: Message, tex
 
 
 CHANGE_REJECTS: list[tuple[str, str, Message, tuple[str, ...]]] = [
-    ("amend_order", "malformed", {"quantity": REMOVED}, ("at least one of quantity and price",)),
+    ("amend_order", "malformed", {"quantity": REMOVED}, ("at least one of quantity, price and stop_price",)),
     ("amend_order", "malformed", {"quantity": 20.5}, ("quantity 20.5", "`int`", "`float`")),
     ("amend_order", "malformed", {"quantity": None}, ("quantity None",)),
     ("amend_order", "malformed", {"side": "buy"}, ("side",)),
@@ -159,7 +169,7 @@ CHANGE_REJECTS: list[tuple[str, str, Message, tuple[str, ...]]] = [
     ("amend_order", "invalid_price", {"price": 0}, ("price 0", *PRICE_RULE)),
     ("amend_order", "invalid_price", {"price": 102}, ("price 102", *PRICE_RULE)),
     ("amend_order", "invalid_price", {"price": 2**63}, (str(2**63), *PRICE_RULE)),
-    ("amend_order", "unsupported", {"stop_price": 100}, ("stop_price", "no stop orders yet")),
+    ("amend_order", "invalid_price", {"stop_price": 100}, ("stop_price 100", "limit order")),
     ("cancel_order", "malformed", {"quantity": 20}, ("quantity",)),
 ]
 BOTH_REJECTS: list[tuple[str, Message, tuple[str, ...]]] = [
