@@ -1,7 +1,6 @@
 """The command `exchange` against real daemons: what it prints for people and machines, and its exit statuses."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -9,14 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from exchange.client import ClientError, Queries
 from exchange.config import Config
+from tests.end_to_end.exchange import Shell, is_ready
 from tests.support import ASSETS, PROJECT, Daemon, running, wait_until, write_config
 
 VENUE = """
@@ -35,57 +32,9 @@ FLOW = """time,action,order_id,side,price,quantity,fills
 """
 
 
-@dataclass
-class Shell:
-    """Runs the command against one exchange."""
-
-    config: Config
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return os.environ | {
-            "EXCHANGE_CONFIG": str(self.config.folder),
-            "EXCHANGE_DATA": str(self.config.data),
-            "PYTHONPATH": str(PROJECT / "lib"),
-        }
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "exchange.client.command", *arguments],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str, status: int = 0) -> str:
-        """Return what was printed, errors included; the exit status must be as given."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == status, f"exit {process.returncode}: {out}{err}"
-        return out + err
-
-    def json(self, *arguments: str, status: int = 0) -> Any:
-        """Return the one JSON value on standard output; nothing may be on standard error."""
-        process = self.start(*arguments, "--json")
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == status, f"exit {process.returncode}: {out}{err}"
-        assert err == ""
-        return json.loads(out)
-
-
 def daemons(config: Config) -> dict[str, Daemon]:
     names = ["order_handler", *(f"matching {asset.asset}" for asset in config.assets), "notifier"]
     return {name: Daemon(config, *name.split()) for name in names}
-
-
-def is_ready(config: Config) -> bool:
-    """Return whether all assets' topics can be asked for, which is the last thing of a start."""
-    try:
-        with Queries(config.endpoints.query, timeout=1) as queries:
-            return len(queries.sequences()) >= len(config.assets)
-    except ClientError:
-        return False
 
 
 @pytest.fixture(scope="module")

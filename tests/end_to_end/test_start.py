@@ -5,14 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from exchange import supervision
 from exchange.config import Config
+from tests.end_to_end.exchange import answers, process_of, started, supervisor_process
 from tests.support import PROJECT, wait_until, write_config
 
 ASSETS = """
@@ -22,59 +21,6 @@ price_scale = 2
 quantity_scale = 8
 """
 PROGRAMS = {"order_handler", "matching-BTC-USD", "logger", "notifier", "postgres"}
-
-
-class Start:
-    """`python -m daemons` as a real process, its output in a file."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.log = config.data.parent / "start.log"
-        environment = os.environ | {"EXCHANGE_CONFIG": str(config.folder), "EXCHANGE_DATA": str(config.data)}
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "daemons"], cwd=PROJECT, env=environment, stdout=log, stderr=log
-            )
-
-    def output(self) -> str:
-        return self.log.read_text()
-
-    def wait_until_running(self) -> None:
-        wait_until(lambda: "is running:" in self.output() or self.process.poll() is not None, "it runs", seconds=90)
-        assert self.process.poll() is None, self.output()
-        states = supervision.read_programs(self.config)
-        assert {name: each.state for name, each in states.items()} == dict.fromkeys(PROGRAMS, "RUNNING")
-
-    def end(self) -> None:
-        """End it and, should it have been killed, what it left."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        self.process.wait(120)
-        wait_until(lambda: not answers(self.config), "supervisord is gone", seconds=60)
-        supervision.end_left_behind(supervision.find_left_behind(self.config), self.config)
-
-
-@contextmanager
-def started(config: Config) -> Iterator[Start]:
-    start = Start(config)
-    try:
-        yield start
-    finally:
-        start.end()
-
-
-def answers(config: Config) -> bool:
-    return bool(supervision.read_programs(config))
-
-
-def supervisor_process(config: Config) -> int:
-    return int((config.data / "run" / "supervisord.pid").read_text())
-
-
-def process_of(config: Config, program: str) -> int:
-    """Return a program's process id, or 0: a RUNNING one is described as `pid 123, uptime 0:00:04`."""
-    words = supervision.read_programs(config)[program].description.replace(",", "").split()
-    return int(words[1]) if words[:1] == ["pid"] else 0
 
 
 def process_exists(process: int) -> bool:
