@@ -33,6 +33,7 @@ from exchange.core.events import (
 )
 from exchange.core.requests import (
     BUY,
+    MAX_PARTS,
     SELL,
     AmendOrder,
     CancelOrder,
@@ -240,6 +241,8 @@ class NaiveMatching:
             pass
         elif price != order.price and self._is_beyond_price_band(price):
             reason = "price_band"
+        elif order.display_quantity and quantity - filled > MAX_PARTS * order.display_quantity:
+            reason = "invalid_quantity"
         elif not waits and order.post_only and self.status == "open" and self._would_meet(order, price):
             reason = "post_only"
         elif not waits and self._overflows(order, price, quantity - filled):
@@ -262,7 +265,7 @@ class NaiveMatching:
             self._enter_again(order)
 
     def _change_status(self, request: ChangeStatus) -> None:
-        if request.call and (self.status != "call" or self.call != request.call):
+        if self.delisted or (request.call and (self.status != "call" or self.call != request.call)):
             return
         changes = request.status != self.status or request.status == "call"
         if changes:

@@ -8,9 +8,10 @@ from msgspec import UNSET
 from exchange.core import messages, requests
 from exchange.core.asset import MAX_INTEGER, Asset
 from exchange.core.messages import AmendOrder
-from exchange.core.request_checks import MAX_PARTS
-from exchange.core.requests import BUY, Instructions
+from exchange.core.requests import BUY, MAX_PARTS, Instructions
 from tests.entry import BTC, Entry, new_order
+
+MAX_PARTS = 10_000  # of an iceberg
 
 
 def taken(**changes: Any) -> requests.NewOrder:

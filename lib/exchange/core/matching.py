@@ -24,6 +24,7 @@ from exchange.core.events import (
     TradeExecuted,
 )
 from exchange.core.requests import (
+    MAX_PARTS,
     AmendOrder,
     CancelOrder,
     ChangeStatus,
@@ -190,6 +191,8 @@ class Matching(Trading):
             self._reduce(order, terms, quantity, leaves)
         elif price != order.price and self.beyond_price_band(price):
             self.events.append(AmendRejected(request.order_id, "price_band"))
+        elif terms.display_quantity and leaves > MAX_PARTS * terms.display_quantity:
+            self.events.append(AmendRejected(request.order_id, "invalid_quantity"))
         elif terms.waiting:
             self._replace_stop(order, terms, price, quantity, leaves, stop_price)
         else:
@@ -309,6 +312,8 @@ class Matching(Trading):
         self.refresh()
 
     def _change_status(self, request: ChangeStatus, account: str) -> None:
+        if self.delisted:
+            return
         if request.call and (self.status != "call" or self.call != request.call):
             return
         status = request.status

@@ -223,9 +223,9 @@ class Status(Struct, tag_field="type", tag="status", frozen=True, gc=False):
     status: StatusName
     reason: str
     time: int
-    indicative_price: int | None | UnsetType = UNSET  # nil: nothing would trade
+    indicative_price: int | UnsetType | None = UNSET  # nil: nothing would trade
     indicative_quantity: int | UnsetType = UNSET
-    surplus_side: SideName | None | UnsetType = UNSET  # nil: neither has any left over
+    surplus_side: SideName | UnsetType | None = UNSET  # nil: neither has any left over
     surplus_quantity: int | UnsetType = UNSET
 
 

@@ -7,9 +7,9 @@ from msgspec import UNSET, UnsetType
 from exchange.core import messages, requests
 from exchange.core.asset import ACCOUNT_NAME, MAX_INTEGER, Asset
 from exchange.core.messages import RejectReason
+from exchange.core.requests import MAX_PARTS
 
 MAX_ID_LENGTH = 36
-MAX_PARTS = 10_000  # of an iceberg: each is a trade and an event of its own, and one order may trade with them all
 MIN_INTERVAL_MS = 10
 MAX_INTERVAL_MS = 86_400_000  # a day
 

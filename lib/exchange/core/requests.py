@@ -22,6 +22,7 @@ TimeInForce = Literal["gtc", "ioc", "fok", "day", "gtd"]
 SelfTradePrevention = Literal["cancel_newest", "cancel_oldest", "cancel_both", "decrement_and_cancel"]
 RequestId = str | int | None
 MassCancelReason = Literal["mass_cancel", "disconnected", "operator"]
+MAX_PARTS = 10_000  # of an iceberg: each is a trade and an event of its own, and one order may trade with them all
 EXCHANGE = ""  # the "asset" of the exchange's own queue: of requests that concern no asset, and no matching daemon
 
 

@@ -248,6 +248,8 @@ class Trading:
         own = {} if self.allow_self_trade else order.account.orders
         instruction = (order.terms or PLAIN).self_trade_prevention
         leaves = order.leaves
+        if leaves < wanted:
+            return False
         opposite = self.book.ladders[-order.side]
         least, greatest = (NO_LIMIT, -NO_LIMIT) if self.keys_within_band is None else self.keys_within_band[order.side]
         for key in reversed(opposite.keys):
