@@ -11,8 +11,6 @@ from exchange.core.messages import AmendOrder
 from exchange.core.requests import BUY, MAX_PARTS, Instructions
 from tests.entry import BTC, Entry, new_order
 
-MAX_PARTS = 10_000  # of an iceberg
-
 
 def taken(**changes: Any) -> requests.NewOrder:
     """Return the request that is journaled for an order that has to be taken."""
