@@ -189,7 +189,8 @@ class OrderEntry(ExchangeActs):
         if queue.listed:
             queue.status.check_amend(queue.name)
         if self.limits is not None:
-            self.limits.check_order(account, queue.name, quantity, price, new=False)
+            judged_price = 0 if order_type == "stop" or order_type == "market" else price
+            self.limits.check_order(account, queue.name, quantity, judged_price, new=False)
         return self._take_for_order(message, account, queue, request, order_id)
 
     def _cancel_order(self, message: messages.CancelOrder) -> Ack:
