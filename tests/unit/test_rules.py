@@ -1,7 +1,9 @@
-"""The rulebook's rules 1 to 13: given orders, when one enters, exactly these events. Numbers are the rulebook's.
+"""The rulebook's rules 1 to 5 and 13, of orders as they enter: given orders, when one enters, exactly these events.
 
-Rules 6 to 10, 12 and 18 to 21 are of types and sessions that order entry rejects as `unsupported`; see
-`test_order_entry.py` and the table in `docs/rulebook.md`. Rules 14 and up are in `test_rules_of_live_orders.py`.
+Numbers are the rulebook's. The other rules have files of their own: 6 and 7 `test_rules_of_stops.py`, 8 to 10
+`test_rules_of_icebergs.py`, 12 `test_rules_of_expiry.py`, 14 to 16, 22 and 23 `test_rules_of_live_orders.py`, 17
+`test_rules_of_self_trades.py`, 18 and 21 `test_rules_of_sessions.py`, 19 and 20 `test_rules_of_auctions.py`; 11 is the
+table of `docs/rulebook.md`.
 """
 
 import pytest

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from exchange.core.asset import MAX_INTEGER
+from exchange.core.requests import MAX_PARTS
 from tests.market import Market
 
 # -- 8. icebergs -------------------------------------------------------------------------------------------------------
@@ -190,6 +191,18 @@ def test_rule_8_a_levels_bound_counts_what_is_hidden() -> None:
     assert market.amend(4, at=100) == [
         "4 replaced: 1 @ 100, 1 open, place lost",
         "4 rests 1 @ 100",
+    ]
+
+
+def test_rule_8_an_amend_that_would_make_too_many_parts_is_rejected() -> None:
+    """Each part is a trade and an event of its own, so there are 10,000 of them at most."""
+    market = Market()
+    market.buy(100, at=100, show=2)
+    assert market.amend(1, quantity=2 * MAX_PARTS + 1) == ["amend of 1 rejected (invalid_quantity)"]
+    assert market.book() == ["buy 100: 1 has 2 (+98 hidden)"]
+    assert market.amend(1, quantity=2 * MAX_PARTS) == [
+        "1 replaced: 20000 @ 100, 20000 open, place lost",
+        "1 rests 20000 @ 100",
     ]
 
 
@@ -453,6 +466,17 @@ def test_rule_10_a_stop_limit_is_judged_when_it_is_triggered() -> None:
         "3 triggered",
         "trade 2: 2 @ 100, maker 1 of sue, taker 3 of bob buys",
         "3 rests 3 @ 100",
+    ]
+
+
+def test_rule_10_a_waiting_stop_that_was_reduced_below_its_minimum_is_canceled_when_it_is_triggered() -> None:
+    market = Market()
+    market.sell(9, at=100)
+    market.buy(8, stop=100, at_least=6)
+    assert market.amend(2, quantity=5) == ["2 replaced: 5 @ market, stop 100, 5 open, place kept"]
+    assert market.buy(1, at=100, by="ann")[2:] == [
+        "2 triggered",
+        "2 canceled (minimum_quantity): 5 of 5 @ market",
     ]
 
 

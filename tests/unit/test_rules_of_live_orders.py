@@ -1,10 +1,14 @@
-"""The rulebook's rules 14 to 23, of orders that are live: given orders, when a request comes, exactly these events."""
+"""The rulebook's rules 14 to 17, 22 and 23, of orders that are live: when a request comes, exactly these events.
+
+Amends of stops that wait are in `test_rules_of_stops.py`, of icebergs in `test_rules_of_icebergs.py`; the other
+instructions of rule 17 in `test_rules_of_self_trades.py`.
+"""
 
 import pytest
 
-from exchange.core.asset import MAX_INTEGER
+from exchange.core.asset import MAX_INTEGER, Status
 from exchange.core.matching import OutOfSequence
-from exchange.core.requests import BUY, SELL, CancelOrder, NewOrder, Record, TimeInForce
+from exchange.core.requests import BUY, SELL, CancelOrder, MassCancelReason, NewOrder, Record, TimeInForce
 from tests.market import Market
 
 # -- 14. amend ---------------------------------------------------------------------------------------------------------
@@ -163,6 +167,25 @@ def test_rule_16_mass_cancel_with_nothing_live_has_no_events() -> None:
     assert market.mass_cancel() == []
 
 
+@pytest.mark.parametrize("reason", ["disconnected", "operator"])
+def test_rule_16_where_the_exchange_cancels_for_the_account_the_report_says_why(reason: MassCancelReason) -> None:
+    market = Market()
+    market.buy(10, at=100)
+    market.buy(5, stop=105)
+    assert market.mass_cancel(reason=reason) == [
+        f"1 canceled ({reason}): 10 of 10 @ 100",
+        f"2 canceled ({reason}): 5 of 5 @ market",
+    ]
+
+
+@pytest.mark.parametrize("status", ["call", "halted", "closed"])
+def test_rule_16_mass_cancel_is_taken_in_every_status(status: Status) -> None:
+    market = Market()
+    market.buy(10, at=100)
+    market.status(status)
+    assert market.mass_cancel() == ["1 canceled (mass_cancel): 10 of 10 @ 100"]
+
+
 # -- 17. self-trade prevention -----------------------------------------------------------------------------------------
 
 
@@ -242,6 +265,20 @@ def test_rule_22_quantity_is_filled_and_canceled_and_open() -> None:
     market.amend(1, quantity=8)
     assert market.book() == ["buy 100: 1 has 5"]
     assert market.cancel(1) == ["1 canceled (user_request): 5 of 8 @ 100"]
+
+
+def test_rule_22_what_was_decremented_is_no_part_of_the_quantity_any_more() -> None:
+    """10 asked for: 2 filled, 3 decremented, 4 expired, the last 1 canceled by an amend to the other 6."""
+    market = Market()
+    market.buy(10, at=100, time_in_force="day")
+    market.sell(2, at=100)
+    assert market.sell(3, at=100, by="bob", self_trade_prevention="decrement_and_cancel") == [
+        "3 accepted",
+        "1 decremented: 5 open of 7 @ 100",
+        "3 canceled (self_trade_prevention): 3 of 3 @ 100",
+    ]
+    assert market.amend(1, quantity=6) == ["1 replaced: 6 @ 100, 4 open, place kept"]
+    assert market.expire(day=True) == ["1 expired: 4 of 6 @ 100"]
 
 
 def test_rule_23_requests_are_applied_in_their_sequence_only() -> None:

@@ -260,6 +260,14 @@ def test_rule_18_delisting_cancels_all_orders_in_order_of_arrival_and_closes() -
     assert market.delist() == ["status closed (delisted)"]
 
 
+def test_rule_18_a_delisted_asset_stays_closed_until_it_is_defined_again() -> None:
+    market = in_status("open")
+    market.delist()
+    assert market.status("open") == []
+    assert market.status("call") == []
+    assert market.buy(5, at=100) == ["3 rejected (market_closed)"]
+
+
 def test_rule_18_a_delisted_asset_that_is_defined_again_is_as_at_first() -> None:
     market = in_status("open")
     market.delist()
