@@ -85,7 +85,13 @@ PROFILES = {
     "lively": Profile(),
     # Few prices and few ends: levels grow past the depth at which their queue changes its kind.
     "deep": Profile(
-        prices=range(99, 102), quantities=range(1, 4), cancels=10, mass_cancels=0, takers=3, remembered=300
+        prices=range(99, 102),
+        quantities=range(1, 4),
+        cancels=5,
+        mass_cancels=0,
+        takers=3,
+        remembered=300,
+        definitions=0,
     ),
     # So large that levels reach the bound of their total.
     "huge": Profile(prices=range(98, 103), quantities=range(2**60, 2**62), takers=10),
