@@ -19,6 +19,8 @@ from exchange.pipeline.stream import Index, Receiver
 DRAIN = 100  # messages taken from a socket before the others get their turn
 PROGRESS_SECONDS = 0.01  # between two reports of progress, at least: the order handler's backlog bound rests on them
 
+MOST_PUBLISHED_BYTES = 1024 * 1024  # in one message to the logger and the notifier
+
 NOTHING_REPORTED = codec.Progress("", -1)
 
 logger = logging.getLogger(__name__)
@@ -202,7 +204,10 @@ class MatchingEngine:
             logger.info("%s: there is room on disk again", self.event_log.log.folder)
             self.no_room = ""
         if logged:
-            sockets.try_send(self.events, codec.stream_message(self.asset, self.event_log.index.last, logged))
+            # What is large is not sent to all at once: they are told that it is there, and each asks for it in turn. So a
+            # queue between daemons, which is bounded by its messages, is bounded by their bytes too.
+            bodies = logged if sum(map(len, logged)) <= MOST_PUBLISHED_BYTES else ()
+            sockets.try_send(self.events, codec.stream_message(self.asset, self.event_log.index.last, bodies))
             logged.clear()
 
     def _check_against_log(self, result: EventRecord) -> None:
