@@ -99,23 +99,23 @@ class Reports:
         topic = order.topic
         topic.sequence = number = topic.sequence + 1
         report = ExecutionReport(
-            account=order.account.name,
-            asset=self.asset,
-            sequence=number,
-            exec_type=exec_type,
-            order_status=status,
-            order_id=order.order_id,
-            client_order_id=order.client_order_id,
-            side=SIDE_NAMES[order.side],
-            order_type=order.order_type,
-            time_in_force=order.time_in_force,
-            price=order.price or UNSET,
-            stop_price=UNSET if order.terms is None else order.terms.stop_price or UNSET,
-            quantity=order.quantity,
-            cumulative_quantity=cumulative,
-            leaves_quantity=leaves,
-            reason=reason,
-            time=time,
+            order.account.name,
+            self.asset,
+            number,
+            time,
+            exec_type,
+            order.order_id,
+            reason,
+            status,
+            order.client_order_id,
+            SIDE_NAMES[order.side],
+            order.order_type,
+            order.time_in_force,
+            order.price or UNSET,
+            UNSET if order.terms is None else order.terms.stop_price or UNSET,
+            order.quantity,
+            cumulative,
+            leaves,
         )
         self.made.append((topic, report, order))
 
@@ -131,26 +131,27 @@ class Reports:
         topic = order.topic
         topic.sequence = number = topic.sequence + 1
         report = ExecutionReport(
-            account=order.account.name,
-            asset=self.asset,
-            sequence=number,
-            exec_type="trade",
-            order_status="partially_filled" if leaves else "filled",
-            order_id=order.order_id,
-            client_order_id=order.client_order_id,
-            side=SIDE_NAMES[order.side],
-            order_type=order.order_type,
-            time_in_force=order.time_in_force,
-            price=order.price or UNSET,
-            stop_price=stop_price,
-            quantity=order.quantity,
-            cumulative_quantity=order.quantity - leaves,
-            leaves_quantity=leaves,
-            last_price=event.price,
-            last_quantity=event.quantity,
-            trade_id=event.trade_id,
-            liquidity=liquidity,
-            time=time,
+            order.account.name,
+            self.asset,
+            number,
+            time,
+            "trade",
+            order.order_id,
+            UNSET,
+            "partially_filled" if leaves else "filled",
+            order.client_order_id,
+            SIDE_NAMES[order.side],
+            order.order_type,
+            order.time_in_force,
+            order.price or UNSET,
+            stop_price,
+            order.quantity,
+            order.quantity - leaves,
+            leaves,
+            event.price,
+            event.quantity,
+            event.trade_id,
+            liquidity,
         )
         self.made.append((topic, report, order))
 
@@ -168,13 +169,5 @@ class Reports:
             return
         topic = self.topic(account)
         topic.sequence = number = topic.sequence + 1
-        report = ExecutionReport(
-            account=account,
-            asset=self.asset,
-            sequence=number,
-            exec_type=exec_type,
-            order_id=order_id,
-            reason=reason,
-            time=time,
-        )
+        report = ExecutionReport(account, self.asset, number, time, exec_type, order_id, reason)
         self.made.append((topic, report, None))

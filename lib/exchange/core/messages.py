@@ -237,15 +237,17 @@ class Heartbeat(Struct, tag_field="type", tag="heartbeat", frozen=True, gc=False
 # -- private -----------------------------------------------------------------------------------------------------------
 
 
-class ExecutionReport(
-    Struct, tag_field="type", tag="execution_report", frozen=True, gc=False, kw_only=True, omit_defaults=True
-):
+class ExecutionReport(Struct, tag_field="type", tag="execution_report", frozen=True, gc=False, omit_defaults=True):
+    """Keys without a value are left out. (To be made by place: by name it takes twenty times as long.)"""
+
     account: str
     asset: str
     sequence: int
+    time: int
     exec_type: str
-    order_status: str | UnsetType = UNSET
     order_id: int
+    reason: str | UnsetType = UNSET
+    order_status: str | UnsetType = UNSET
     client_order_id: str | UnsetType = UNSET
     side: SideName | UnsetType = UNSET
     order_type: str | UnsetType = UNSET
@@ -259,8 +261,6 @@ class ExecutionReport(
     last_quantity: int | UnsetType = UNSET
     trade_id: int | UnsetType = UNSET
     liquidity: Literal["maker", "taker"] | UnsetType = UNSET
-    reason: str | UnsetType = UNSET
-    time: int
 
 
 PublicMessage = (

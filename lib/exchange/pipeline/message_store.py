@@ -8,10 +8,12 @@ import logging
 import os
 import tempfile
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 LENGTH_BYTES = 4
 READ_AHEAD = 1024  # most messages are shorter, and read with one call
+LENGTHS = tuple(length.to_bytes(LENGTH_BYTES, "little") for length in range(READ_AHEAD))  # as they are written
 
 logger = logging.getLogger(__name__)
 
@@ -26,25 +28,27 @@ class Generation:
         self.firsts: dict[str, int] = {}  # each topic's first number
         self.offsets: dict[str, array[int]] = {}  # where in the file its messages begin, from that one on
         self.count = 0
-        self.size = 0
-        self.buffer = bytearray()
+        self.size = 0  # what was added included
+        self.parts: list[bytes] = []  # what is to be written: lengths and payloads in turn
 
     def add(self, topic: str, sequence: int, payload: bytes) -> None:
+        """Add a topic's next message."""
         offsets = self.offsets.get(topic)
         if offsets is None:
             self.firsts[topic] = sequence
             offsets = self.offsets[topic] = array("Q")
-        offsets.append(self.size + len(self.buffer))
-        self.buffer += len(payload).to_bytes(LENGTH_BYTES, "little")
-        self.buffer += payload
-        self.count += 1
+        offsets.append(self.size)
+        length = len(payload)
+        self.parts.append(LENGTHS[length] if length < READ_AHEAD else length.to_bytes(LENGTH_BYTES, "little"))
+        self.parts.append(payload)
+        self.size += LENGTH_BYTES + length
 
     def write(self) -> None:
-        done = 0
-        while done < len(self.buffer):
-            done += os.write(self.file, memoryview(self.buffer)[done:])
-        self.size += done
-        self.buffer = bytearray()
+        self.count += len(self.parts) // 2
+        data = memoryview(b"".join(self.parts))
+        self.parts.clear()
+        while data:
+            data = data[os.write(self.file, data) :]
 
     def read(self, topic: str, sequence: int) -> bytes | None:
         offsets = self.offsets.get(topic)
@@ -74,9 +78,10 @@ class MessageStore:
         self.newest = Generation(folder)
         self.generations = [self.newest]
 
-    def add(self, topic: str, sequence: int, payload: bytes) -> None:
-        """Add a topic's next message."""
-        self.newest.add(topic, sequence, payload)
+    @property
+    def add(self) -> Callable[[str, int, bytes], None]:
+        """What adds a topic's next message, given its number; good until the next `write`."""
+        return self.newest.add
 
     def write(self) -> None:
         """Make what was added readable, and drop what is past retention."""

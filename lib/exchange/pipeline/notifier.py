@@ -2,7 +2,8 @@
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import zmq
 
@@ -74,6 +75,7 @@ class Notifier:
         self.sources = sources
         self.public = public
         self.private = private
+        self.send_public, self.send_private = _bare_send(public), _bare_send(private)
         self.published = 0
         self.started_at = time.monotonic()
 
@@ -117,20 +119,20 @@ class Notifier:
         board.store.write()
 
     def _publish_public(self, board: AssetBoard, live: bool) -> None:
-        add, send = board.store.add, self.public.send
+        add, send, trades = board.store.add, self.send_public, board.trades
         for topic, message in board.feed.public:
             payload = encode(message)
             add(topic.name, message.sequence, payload)  # type: ignore[union-attr] # all but heartbeats have one
             if type(message) is messages.Trade:
-                board.trades.append(payload)
+                trades.append(payload)
             if live:
                 send(topic.frame, sockets.SNDMORE)
                 send(payload)
-                self.published += 1
+        self.published += live * len(board.feed.public)
         board.feed.public.clear()
 
     def _publish_private(self, board: AssetBoard, live: bool) -> None:
-        add, send = board.store.add, self.private.send
+        add, send = board.store.add, self.send_private
         for topic, report, order in board.feed.private:
             payload = encode(report)
             add(topic.name, report.sequence, payload)
@@ -141,7 +143,7 @@ class Notifier:
             if live:
                 send(topic.frame, sockets.SNDMORE)
                 send(payload)
-                self.published += 1
+        self.published += live * len(board.feed.private)
         board.feed.private.clear()
 
     def heartbeat(self) -> None:
@@ -180,6 +182,11 @@ class Notifier:
     def catching_up(self) -> bool:
         """Whether some asset's events of before the start are still being folded in."""
         return any(board.rebuilding for board in self.boards.values())
+
+
+def _bare_send(socket: zmq.Socket[bytes]) -> Callable[..., Any]:
+    """Return what sends a frame, without the checks that pyzmq puts before it: measured, in half the time."""
+    return super(zmq.Socket, socket).send
 
 
 def retain_ended(board: AssetBoard) -> None:
