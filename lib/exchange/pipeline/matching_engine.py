@@ -204,7 +204,7 @@ class MatchingEngine:
             logger.info("%s: there is room on disk again", self.event_log.log.folder)
             self.no_room = ""
         if logged:
-            # What is large is not sent to all at once: they are told that it is there, and each asks for it in turn. So a
+            # What is large is not sent to all at once: they are told that it is there, and each asks for it. So a
             # queue between daemons, which is bounded by its messages, is bounded by their bytes too.
             bodies = logged if sum(map(len, logged)) <= MOST_PUBLISHED_BYTES else ()
             sockets.try_send(self.events, codec.stream_message(self.asset, self.event_log.index.last, bodies))
