@@ -1,10 +1,12 @@
 """The query endpoint as an outsider sees it: snapshots, orders, retransmission, and what outlives a kill."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.integration.operators import Operator
 from tests.integration.outsider import (
     Message,
     Subscription,
@@ -15,7 +17,7 @@ from tests.integration.outsider import (
     whole_topic,
 )
 from tests.integration.outsider import venue as running_venue
-from tests.support import Daemon
+from tests.support import Daemon, wait_until
 
 LOW = 50
 
@@ -54,8 +56,50 @@ def test_assets_say_how_their_numbers_are_meant(venue: Venue) -> None:
         "max_quantity": 2**53 - 1,
         "min_price": 1,
         "max_price": 2**63 - 1,
+        "self_trade": "prevent",
+        "reference_price": 0,
+        "price_band_ppm": 0,
+        "volatility_band_ppm": 0,
+        "call_seconds": 120,
+        "schedule": [],
+        "time_zone": "UTC",
+        "trading_days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+        "closed_dates": [],
+        "day_roll": "00:00",
         "status": "open",
     }
+
+
+def test_assets_say_the_present_status(venue: Venue) -> None:
+    def status() -> str:
+        (found,) = (asset["status"] for asset in venue.query.ask(type="assets")["assets"] if asset["asset"] == "ACME")
+        return str(found)
+
+    with closing(Operator(venue)) as operator:
+        for wanted in ("halted", "call", "closed", "open"):
+            operator.do("change_status", asset="ACME", status=wanted)
+            wait_until(lambda wanted=wanted: status() == wanted, f"ACME is {wanted}")  # type: ignore[misc]
+
+
+def test_snapshots_show_what_is_public_in_priority_order(venue: Venue) -> None:
+    account, other = venue.account(), venue.account()
+    iceberg = venue.enter(account, "sell", 300, 1000, display_quantity=100)["order_id"]
+    behind = venue.enter(other, "sell", 50, 1000)["order_id"]
+    waiting = venue.enter(account, "sell", 10, 900, order_type="stop_limit", stop_price=905)["order_id"]
+    venue.settle()
+    assert venue.query.ask(type="order_snapshot", asset="ACME")["asks"] == [[iceberg, 1000, 100], [behind, 1000, 50]]
+    assert venue.query.ask(type="book_snapshot", asset="ACME")["asks"] == [[1000, 150, 2]]
+    venue.enter(other, "buy", 100, 1000)
+    venue.settle()
+    assert venue.query.ask(type="order_snapshot", asset="ACME")["asks"] == [[behind, 1000, 50], [iceberg, 1000, 100]]
+    assert venue.query.ask(type="book_snapshot", asset="ACME")["asks"] == [[1000, 150, 2]]
+    orders = venue.query.ask(type="open_orders", account=account, asset="ACME")["orders"]
+    assert [(order["order_id"], order["order_status"], order["leaves_quantity"]) for order in orders] == [
+        (iceberg, "partially_filled", 200),
+        (waiting, "pending_trigger", 10),
+    ]
+    status = venue.query.ask(type="order_status", account=account, asset="ACME", order_id=waiting)
+    assert (status["exec_type"], status["order_status"], status["stop_price"]) == ("new", "pending_trigger", 905)
 
 
 def test_trades_come_newest_first(venue: Venue) -> None:
