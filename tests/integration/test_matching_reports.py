@@ -35,7 +35,7 @@ class OrderHandlerEnd:
             events=sockets.publisher(self.context, names["events"]),
             replays=sockets.router(self.context, names["replays"]),
         )
-        self.engine.journal.immediate = 0  # what the engine says before it is connected is kept
+        assert self.engine.journal.poll(30_000, zmq.POLLOUT), "what the engine says before it is connected is lost"
         self.sequence = 0
         self.envelope = b""
 
