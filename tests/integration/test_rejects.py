@@ -249,7 +249,7 @@ def test_a_mass_cancel_is_refused(venue: Venue, reason: str, changes: Message, t
         ({}, ("type",)),
         ({"type": None}, ("type None",)),
         ({"type": 1}, ("type 1",)),
-        ({"type": "place_order"}, ("type 'place_order'", "new_order, amend_order, cancel_order, mass_cancel, ping")),
+        ({"type": "place_order"}, ("type 'place_order'", "cancel_order, mass_cancel, session, cancel_all_after, ping")),
         ({"type": "Ping"}, ("type 'Ping'", "ping")),
         ({"TYPE": "ping"}, ("type",)),
         (7, ("`int`",)),
@@ -264,8 +264,9 @@ def test_what_is_no_request_is_refused(venue: Venue, request_: Any, text: tuple[
     refused(venue.entry.ask(request_), None, "malformed", *text)
 
 
-def test_a_ping_takes_nothing_but_a_request_id(venue: Venue) -> None:
-    refused(venue.entry.ask(type="ping", account="owner"), "ping", "malformed", "account")
+def test_a_ping_takes_nothing_but_an_account_and_a_request_id(venue: Venue) -> None:
+    refused(venue.entry.ask(type="ping", asset="ACME"), "ping", "malformed", "asset")
+    refused(venue.entry.ask(type="ping", account="Owner"), "ping", "malformed", "account 'Owner'")
 
 
 def test_a_client_order_id_is_used_once(venue: Venue, resting: tuple[str, Message]) -> None:
