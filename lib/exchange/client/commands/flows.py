@@ -11,6 +11,7 @@ import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from exchange.client.commands.common import REJECTED, console, json_option, load_config, print_json, timeout_option
+from exchange.client.commands.day import run_day
 from exchange.client.decimals import price_text, quantity_text
 from exchange.client.orders import OrderEntry
 from exchange.client.queries import ListedAsset, Queries
@@ -175,19 +176,53 @@ def show_replay(result: Replay) -> None:
 
 
 @click.command(name="simulate")
-@click.option("--asset", default="BTC-USD", show_default=True)
+@click.option("--asset", help="[default: BTC-USD; with --day: ACME]")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same market.")
-@click.option("--orders", type=click.IntRange(min=1), default=2_000, show_default=True, help="Requests to send.")
+@click.option("--orders", type=click.IntRange(min=1), help="Requests to send.  [default: 2000; with --day: 600]")
 @click.option(
     "--rate", type=click.FloatRange(min=0), default=500.0, show_default=True, help="A second; 0: as fast as it goes."
 )
 @click.option("--accounts", type=click.IntRange(2, 1_000), default=5, show_default=True)
+@click.option("--day", is_flag=True, help="A whole trading day, with auctions, in moments; see above.")
+@click.option("--here", is_flag=True, help="With --day: on the configured exchange, whose clock must be manual.")
+@click.option("--keep", is_flag=True, help="With --day: keep the folder of the exchange that was started for it.")
 @timeout_option
 @json_option
 def simulate_command(
-    asset: str, seed: int, orders: int, rate: float, accounts: int, timeout: float, as_json: bool
+    asset: str | None,
+    seed: int,
+    orders: int | None,
+    rate: float,
+    accounts: int,
+    day: bool,
+    here: bool,
+    keep: bool,
+    timeout: float,
+    as_json: bool,
 ) -> None:
-    """Trade a synthetic market, to see the exchange at work: limit, market and ioc orders, amends and cancels."""
+    """Trade a synthetic market, to see the exchange at work: limit, market and ioc orders, amends and cancels.
+
+    With --day: a trading day from its opening call to its close, with every kind of order, auctions and a volatility
+    interruption, on an exchange of its own with a clock that is set forward, or --here. It is followed on the feeds,
+    shown as a timetable, and checked: ends with status 1 where something is not as it has to be.
+    """
+    if day:
+        if keep and here:
+            raise click.UsageError("--keep is of the exchange that --day starts, and --here starts none")
+        run_day(
+            asset or "ACME",
+            seed=seed,
+            orders=orders or 600,
+            accounts=accounts,
+            here=here,
+            keep=keep,
+            timeout=timeout,
+            as_json=as_json,
+        )
+        return
+    if here or keep:
+        raise click.UsageError("--here and --keep are options of --day")
+    asset = asset or "BTC-USD"
     config = load_config()
     _ping(config, timeout)
     with ProgressReport(as_json) as progress, Queries(config.endpoints.query, timeout=timeout) as queries:
@@ -196,7 +231,7 @@ def simulate_command(
             config,
             asset,
             seed=seed,
-            orders=orders,
+            orders=orders or 2_000,
             rate=rate or None,
             accounts=accounts,
             on_progress=lambda now: progress(f"simulate {asset}", now.acks, now.orders, now.trades),
