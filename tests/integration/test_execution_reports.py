@@ -4,27 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.outsider import Message, Subscription, Venue
+from tests.integration.lives import life
+from tests.integration.outsider import Subscription, Venue
 from tests.integration.outsider import venue as running_venue
 
-COMMON = {
-    "type",
-    "account",
-    "asset",
-    "sequence",
-    "exec_type",
-    "order_status",
-    "order_id",
-    "client_order_id",
-    "side",
-    "order_type",
-    "time_in_force",
-    "quantity",
-    "cumulative_quantity",
-    "leaves_quantity",
-    "time",
-}
-TRADE = {"last_price", "last_quantity", "trade_id", "liquidity"}
 MAX_QUANTITY = 2**53 - 1
 
 
@@ -45,42 +28,6 @@ def venue(shared: tuple[Venue, Subscription]) -> Iterator[Venue]:
 @pytest.fixture
 def feed(shared: tuple[Venue, Subscription]) -> Subscription:
     return shared[1]
-
-
-def life(venue: Venue, feed: Subscription, account: str, asset: str = "ACME") -> list[tuple[object, ...]]:
-    """Return what has happened to an account's orders: exec_type, order_status, cumulative, leaves, and the reason."""
-    venue.settle(asset)
-    last = venue.query.ask(type="sequences", account=account)["sequences"].get(f"execution/{account}/{asset}/", 0)
-    reports = feed.wait_for_count(f"execution/{account}/{asset}/", last)
-    assert [report["sequence"] for report in reports] == list(range(1, last + 1))
-    for report in reports:
-        check_keys(report, account, asset)
-    times = [report["time"] for report in reports]
-    assert times == sorted(times)
-    return [
-        (
-            report["exec_type"],
-            report.get("order_status"),
-            report.get("cumulative_quantity"),
-            report.get("leaves_quantity"),
-            *([report["reason"]] if "reason" in report else []),
-        )
-        for report in reports
-    ]
-
-
-def check_keys(report: Message, account: str, asset: str) -> None:
-    """Fail where a report has other keys than its kind, or names somebody else."""
-    assert (report["type"], report["account"], report["asset"]) == ("execution_report", account, asset)
-    kind = report["exec_type"]
-    if "order_status" not in report:
-        assert kind in ("cancel_rejected", "amend_rejected")
-        assert report.keys() == {"type", "account", "asset", "sequence", "exec_type", "order_id", "reason", "time"}
-        return
-    expected = COMMON | (TRADE if kind == "trade" else set())
-    expected |= {"price"} if report["order_type"] == "limit" else set()
-    expected |= {"reason"} if kind in ("canceled", "rejected", "cancel_rejected", "amend_rejected") else set()
-    assert report.keys() == expected, kind
 
 
 NEW_100 = ("new", "new", 0, 100)
