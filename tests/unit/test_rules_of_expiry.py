@@ -150,6 +150,21 @@ def test_rule_12_it_ends_the_day_also_where_the_status_is_that_already() -> None
     assert market.status("closed", ends_day=True) == ["1 expired: 5 of 5 @ 100"]
 
 
+def test_rule_12_a_day_that_ends_expires_elected_stops_before_they_could_enter() -> None:
+    market = Market()
+    market.sell(1, at=100)
+    market.buy(1, at=100)
+    market.status("call")
+    market.buy(5, at=99, stop=100, time_in_force="day")
+    market.buy(5, at=99, stop=100)
+    assert market.status("open", ends_day=True) == [
+        "status open (operator)",
+        "3 expired: 5 of 5 @ 99",
+        "4 triggered",
+        "4 rests 5 @ 99",
+    ]
+
+
 def test_rule_12_an_expiry_in_a_call_changes_what_is_published() -> None:
     market = Market()
     market.status("call")

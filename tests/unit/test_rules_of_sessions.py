@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from exchange.core.asset import MAX_INTEGER, ScheduledChange, Status
-from tests.market import Market
+from exchange.core.asset import MAX_INTEGER, Asset, ScheduledChange, Status
+from exchange.core.matching import Matching
+from exchange.core.requests import DefineAsset, Record
+from tests.market import Market, describe
 
 SCHEDULE = (
     ScheduledChange("08:00", "call"),
@@ -45,6 +47,14 @@ def test_rule_18_an_asset_with_sessions_begins_closed() -> None:
         "2 accepted",
         "2 rests 5 @ 100",
     ]
+
+
+@pytest.mark.parametrize(("schedule", "events"), [((), []), (SCHEDULE, ["status closed (defined)"])])
+def test_rule_18_the_first_definition_says_so(schedule: Any, events: list[str]) -> None:
+    matching = Matching()
+    definition = Asset(asset="ACME", schedule=schedule)
+    record = matching.apply(Record("ACME", 1, 0, "", DefineAsset(definition)))
+    assert [describe(event) for event in record.events] == ["asset defined", *events]
 
 
 @pytest.mark.parametrize(("status", "reason"), [("closed", "market_closed"), ("halted", "halted")])
@@ -136,6 +146,35 @@ def test_rule_18_a_call_does_not_take_what_would_overfill_a_level() -> None:
     market.buy(MAX_INTEGER - 1, at=100)
     assert market.buy(2, at=100) == ["4 rejected (invalid_quantity)"]
     assert market.amend(1, at=100) == ["amend of 1 rejected (invalid_quantity)"]
+
+
+def test_rule_18_an_order_is_judged_by_the_status_then_the_price_band_then_its_levels_bound() -> None:
+    market = Market(reference_price=100, price_band_ppm=50_000)
+    market.buy(MAX_INTEGER, at=105)
+    market.define(reference_price=90, price_band_ppm=50_000)
+    market.status("halted")
+    assert market.buy(1, at=105) == ["2 rejected (halted)"]
+    market.status("call")
+    assert market.buy(1, at=105) == ["3 rejected (price_band)"]
+    market.define(reference_price=100, price_band_ppm=50_000)
+    assert market.buy(1, at=105) == ["4 rejected (invalid_quantity)"]
+
+
+def test_rule_14_an_amend_is_judged_by_the_status_what_has_filled_the_price_band_post_only_and_the_bound() -> None:
+    market = Market(reference_price=100, price_band_ppm=50_000)
+    market.sell(1, at=100)
+    market.buy(MAX_INTEGER - 10, at=99, by="ann")
+    market.buy(20, at=98, post_only=True)
+    market.sell(2, at=97, by="max", time_in_force="ioc")
+    market.buy(5, at=99, by="eve", post_only=True)
+    market.status("halted")
+    assert market.amend(3, quantity=0, at=200, stop=1) == ["amend of 3 rejected (halted)"]
+    market.status("open")
+    assert market.amend(3, quantity=0, at=200, stop=1) == ["amend of 3 rejected (triggered)"]
+    assert market.amend(3, at=200) == ["amend of 3 rejected (price_band)"]
+    assert market.amend(3, at=100) == ["amend of 3 rejected (post_only)"]
+    assert market.amend(3, at=99) == ["amend of 3 rejected (invalid_quantity)"]
+    assert market.amend(3, quantity=0, at=200) == ["3 canceled (user_request): 20 of 20 @ 98"]
 
 
 # -- 18. how a status changes ------------------------------------------------------------------------------------------
@@ -266,6 +305,13 @@ def test_rule_18_a_delisted_asset_stays_closed_until_it_is_defined_again() -> No
     assert market.status("open") == []
     assert market.status("call") == []
     assert market.buy(5, at=100) == ["3 rejected (market_closed)"]
+
+
+def test_rule_18_an_asset_that_is_delisted_in_a_call_holds_no_auction() -> None:
+    market = in_status("call")
+    market.buy(2, at=101)
+    assert market.delist()[-1] == "status closed (delisted)"
+    assert market.book() == []
 
 
 def test_rule_18_a_delisted_asset_that_is_defined_again_is_as_at_first() -> None:
