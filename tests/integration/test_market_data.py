@@ -1,10 +1,12 @@
 """The public topics as an outsider sees them: exact keys, gapless numbers, books that can be rebuilt."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from tests.integration.operators import Operator
 from tests.integration.outsider import Message, Subscription, Venue, trade_at_random, wait_for_sequences, whole_topic
 from tests.integration.outsider import venue as running_venue
 
@@ -20,6 +22,7 @@ KEYS = {
     "order_replaced": {"order_id", "price", "quantity"},
     "status": {"status", "reason"},
 }
+INDICATIVE = {"indicative_price", "indicative_quantity", "surplus_side", "surplus_quantity"}  # of a status, in a call
 COMMON = {"type", "asset", "sequence", "time"}
 
 
@@ -53,7 +56,8 @@ def test_each_messages_keys_are_those_of_its_type(venue: Venue, feed: Subscripti
         for name in NAMES:
             for message in whole_topic(venue, f"{name}/{asset}/"):
                 kind = message["type"]
-                assert message.keys() == COMMON | KEYS[kind]
+                call = INDICATIVE if message.get("status") == "call" else set()
+                assert message.keys() == COMMON | KEYS[kind] | call
                 assert message["asset"] == asset
                 assert (kind if name != "order" else kind.split("_")[0]) == name
                 seen.add(kind)
@@ -116,6 +120,50 @@ def test_one_trade_seen_on_every_topic(venue: Venue, feed: Subscription) -> None
         {"type": "order_executed", **executed, "time": taker["time"]},
     ]
     assert since("status") == []
+
+
+def test_a_call_and_its_auction_on_every_topic(venue: Venue, feed: Subscription) -> None:
+    seller, buyer = venue.account(), venue.account()
+    start = wait_for_sequences(venue, feed)
+
+    def since(name: str) -> list[Message]:
+        topic = f"{name}/ACME/"
+        feed.wait(topic, lambda messages: bool(messages) and messages[-1]["time"] == end, f"{name} of the auction")
+        new = [message for message in feed.messages[topic] if message["sequence"] > start[topic]]
+        dropped = ("type", "sequence", "asset", "time")
+        return [{key: value for key, value in message.items() if key not in dropped} for message in new]
+
+    with closing(Operator(venue)) as operator:
+        operator.do("change_status", asset="ACME", status="call")
+        buy = venue.enter(buyer, "buy", 300, 1010, display_quantity=100)["order_id"]
+        sell = venue.enter(seller, "sell", 140, 1000)["order_id"]
+        end = operator.do("change_status", asset="ACME", status="open")["time"]
+    trade_id = start["trade/ACME/"] + 1
+    call = {"status": "call", "reason": "operator"}
+    assert since("status") == [
+        call | {"indicative_price": None, "indicative_quantity": 0, "surplus_side": None, "surplus_quantity": 0},
+        call | {"indicative_price": 1010, "indicative_quantity": 140, "surplus_side": "buy", "surplus_quantity": 160},
+        {"status": "open", "reason": "operator"},
+    ]
+    ids = {"maker_order_id": sell, "taker_order_id": buy}
+    assert since("trade") == [{"trade_id": trade_id, "price": 1010, "quantity": 140, "aggressor": "buy"} | ids]
+    assert since("bbo") == [
+        {"bid": [1010, 100], "ask": None},
+        {"bid": [1010, 100], "ask": [1000, 140]},
+        {"bid": [1010, 100], "ask": None},
+    ]
+    assert since("book") == [
+        {"changes": [["buy", 1010, 100, 1]]},
+        {"changes": [["sell", 1000, 140, 1]]},
+        {"changes": [["sell", 1000, 0, 0]]},
+    ]
+    assert since("order") == [
+        {"order_id": buy, "side": "buy", "price": 1010, "quantity": 100},
+        {"order_id": sell, "side": "sell", "price": 1000, "quantity": 140},
+        {"order_id": sell, "quantity": 140, "price": 1010, "trade_id": trade_id},
+        {"order_id": buy, "quantity": 100, "price": 1010, "trade_id": trade_id},
+        {"order_id": buy, "side": "buy", "price": 1010, "quantity": 100},
+    ]
 
 
 def test_a_subscription_to_one_topic_gets_no_other(venue: Venue) -> None:
