@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,17 @@ def state(venue: Venue, daemon: str) -> str:
     return pages[daemon]["state"] if daemon in pages else ""
 
 
+def exhaust(venue: Venue) -> list[int]:
+    """Enter orders until there is no room for another, and return their places."""
+    acked: list[int] = []
+    while (reply := venue.entry.ask(venue.order("alice", "buy", 10, 1000)))["type"] == "ack":
+        acked.append(reply["sequence"])
+        assert len(acked) < 50_000, "a full disk has no room for ever"
+    assert reply["reason"] == "busy"
+    assert "no room on disk" in reply["text"]
+    return acked
+
+
 def test_on_a_full_disk_requests_are_busy_and_matching_waits_and_both_go_on_when_there_is_room(
     small_disk: Path,
 ) -> None:
@@ -56,12 +68,7 @@ def test_on_a_full_disk_requests_are_busy_and_matching_waits_and_both_go_on_when
         with running(*venue.daemons):
             venue.wait_until_ready()
             ballast = fill(small_disk)
-            acked = []
-            while (reply := venue.entry.ask(venue.order("alice", "buy", 10, 1000)))["type"] == "ack":
-                acked.append(reply["sequence"])
-                assert len(acked) < 50_000, "a full disk has no room for ever"
-            assert reply["reason"] == "busy"
-            assert "no room on disk" in reply["text"]
+            acked = exhaust(venue)
             wait_until(lambda: "room on disk" in state(venue, "matching-ACME"), "matching says what it waits for")
             wait_until(lambda: "no room" in state(venue, "order_handler"), "the order handler says so too")
             pids = [daemon.pid for daemon in venue.daemons]
@@ -77,5 +84,24 @@ def test_on_a_full_disk_requests_are_busy_and_matching_waits_and_both_go_on_when
             )
             assert acked == expected[:-1], "what was refused has no place"
             assert [daemon.pid for daemon in venue.daemons if daemon.alive] == pids, "nobody was started again"
+    finally:
+        venue.context.destroy(linger=0)
+
+
+def test_what_is_due_on_a_full_disk_is_done_when_there_is_room(small_disk: Path) -> None:
+    venue = Venue(small_disk, "[journal]\nsegment_bytes = 1048576")
+    try:
+        with running(*venue.daemons):
+            venue.wait_until_ready()
+            ballast = fill(small_disk)
+            now = venue.entry.ask(type="ping")["time"]
+            due = now + 10 * 10**9
+            ack = venue.enter("bob", "buy", 10, 1000, time_in_force="gtd", expire_time=due)
+            exhaust(venue)
+            wait_until(lambda: time.time_ns() > due, "the order is to expire")
+            assert venue.entry.ask(type="ping")["type"] == "pong"
+            ballast.unlink()
+            asked = {"type": "order_status", "account": "bob", "asset": "ACME", "order_id": ack["order_id"]}
+            wait_until(lambda: venue.query.ask(asked).get("order_status") == "expired", "the order has expired")
     finally:
         venue.context.destroy(linger=0)

@@ -61,8 +61,8 @@ class Timekeeper:
     def act(self) -> None:
         """Do what the exchange has to do by itself, before the clients' requests are taken."""
         now = self.clock.now()
-        if now - self.turn > STALL_NS and not isinstance(self.clock, ManualClock):
-            self.timers.start(now)
+        if not 0 <= now - self.turn <= STALL_NS and not isinstance(self.clock, ManualClock):
+            self.timers.start(now)  # also where the clock was set back: who was heard later than now is not for ever
         self.turn = now
         self._do(self.timers.take, now)
 
