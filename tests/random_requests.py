@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 from exchange.core.asset import Asset, ScheduledChange, Status
 from exchange.core.requests import (
     BUY,
+    MAX_PARTS,
     SELL,
     AmendOrder,
     CancelOrder,
@@ -34,6 +35,7 @@ from exchange.core.requests import (
 )
 
 ASSET = "ACME"
+LARGEST = 2**62  # quantity
 MOST_PARTS = 50  # of an iceberg: it trades part by part
 SCHEDULE = (ScheduledChange("08:00", "call"), ScheduledChange("09:00", "open"), ScheduledChange("17:30", "closed"))
 PREVENTIONS: tuple[SelfTradePrevention, ...] = ("cancel_oldest", "cancel_both", "decrement_and_cancel")
@@ -75,6 +77,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     price_bands: tuple[int, ...] = (0,)
     volatility_bands: tuple[int, ...] = (0,)
     sessions: bool = False
+    opening: int = 0  # that many requests come first in a call: no trade has given a reference price yet
 
     every: int = 0  # after that many requests all of the above is drawn anew; 0: never
 
@@ -94,7 +97,7 @@ PROFILES = {
         definitions=0,
     ),
     # So large that levels reach the bound of their total.
-    "huge": Profile(prices=range(98, 103), quantities=range(2**60, 2**62), takers=10),
+    "huge": Profile(prices=range(98, 103), quantities=range(2**60, LARGEST), takers=10),
     # One account: whatever meets is a self-trade.
     "lonely": Profile(accounts=("ann",), prices=range(98, 103), definitions=5),
     # Many stops close to the market: one trade elects several, and theirs elect more.
@@ -130,6 +133,17 @@ PROFILES = {
         price_bands=(0, 100_000, 300_000, 714_285),
         volatility_bands=(0, 100_000, 200_000, 428_571),
     ),
+    # Stops that are elected, and kept from entering by an interruption, while their accounts amend them.
+    "interruptions": Profile(
+        amends=35,
+        cancels=10,
+        takers=35,
+        stops=45,
+        statuses=60,
+        definitions=10,
+        reference_prices=(0, 100),
+        volatility_bands=(10_000, 20_000, 30_000),
+    ),
     "expiries": Profile(
         timed=70, stops=15, icebergs=10, expiries=60, statuses=10, time_steps=ALL_TIME_STEPS, sessions=True
     ),
@@ -151,11 +165,12 @@ PROFILES = {
         takers=10,
         statuses=100,
         definitions=10,
-        ticks=(5,),
+        ticks=(5, 5, 10),
         reference_prices=(0, 0, 0, 93, 100),
+        opening=60,
     ),
     # All of it, in shares that change: what is seldom together in one market is together in the next.
-    "everything": Profile(every=250),
+    "everything": Profile(every=250, opening=80),
 }
 
 
@@ -182,12 +197,18 @@ class _Queue:
         self.status: Status = "open"  # as far as requests tell; a volatility interruption is not seen from here
         self.call = 0  # the last request that began a call
         self.delisted = False
+        self.expire_times: list[int] = []
+        self.due = False  # the next request comes at the very time at which an order expires
         self.to_open = False  # the market, that may have been left closed by the one before
         self.to_clear: list[str] = []  # accounts that still cancel what they have in the market before
 
     def record(self, account: str, request: Request) -> Record:
         self.sequence += 1
         self.time += self.source.choice(self.profile.time_steps)
+        self.expire_times = [each for each in self.expire_times if each >= self.time]
+        if self.due and self.expire_times:
+            self.time = min(self.expire_times)
+        self.due = False
         if isinstance(request, ChangeStatus) and request.status == "call":
             self.call = self.sequence
         return Record(ASSET, self.sequence, self.time, account, request)
@@ -203,24 +224,31 @@ class _Queue:
         if self.to_open and not self.delisted:
             self.to_open, self.status = False, "open"
             return self.record("", ChangeStatus("open", "operator"))
+        if self.sequence < self.profile.opening:
+            return self.opening()
         if self.to_clear:
             return self.record(self.to_clear.pop(), MassCancel(0, reason=source.choice(REASONS)))
         request = self.exchange_request()
         if request:
             return self.record("", request)
-        account = source.choice(self.profile.accounts)
-        request = self.account_request(account)
-        if isinstance(request, AmendOrder | CancelOrder) and request.order_id <= len(self.owners):
-            owner = self.owners[request.order_id - 1]
-            account = owner if source.random() < 0.95 else account
-        return self.record(account, request)
+        return self.of_an_account()
+
+    def opening(self) -> Record:
+        source = self.source
+        if self.status != "call":
+            self.status = "call"
+            return self.record("", ChangeStatus("call", "schedule"))
+        if source.random() < 0.1:
+            return self.record("", self.definition())
+        return self.of_an_account()
 
     # -- what the exchange asks for -----------------------------------------------------------------------------------
 
     def exchange_request(self) -> Request | None:
         source, profile = self.source, self.profile
         if self.delisted:
-            # Its status is the next definition's; nobody changes it until then.
+            if source.random() < 0.1:
+                return ChangeStatus(source.choice(("open", "call", "closed", "halted")), "operator", ends_day=True)
             return self.definition() if source.random() < 0.15 else None
         dice = source.randrange(1000)
         # A market that is not open is so for less long.
@@ -229,6 +257,7 @@ class _Queue:
             return self.change_of_status()
         dice -= statuses
         if dice < profile.expiries:
+            self.due = source.random() < 0.5
             return Expire(source.random() < 0.3)
         dice -= profile.expiries
         if dice < profile.definitions:
@@ -272,6 +301,15 @@ class _Queue:
         return ChangeStatus(status, reason, call, ends_day=source.random() < 0.15)
 
     # -- what accounts ask for -----------------------------------------------------------------------------------------
+
+    def of_an_account(self) -> Record:
+        source = self.source
+        account = source.choice(self.profile.accounts)
+        request = self.account_request(account)
+        if isinstance(request, AmendOrder | CancelOrder) and request.order_id <= len(self.owners):
+            owner = self.owners[request.order_id - 1]
+            account = owner if source.random() < 0.95 else account
+        return self.record(account, request)
 
     def account_request(self, account: str) -> Request:
         source, profile = self.source, self.profile
@@ -328,6 +366,7 @@ class _Queue:
             says = structs.replace(says, min_quantity=least)
         if time_in_force == "gtd":
             says = structs.replace(says, expire_time=self.time + 100 + source.randrange(400))
+            self.expire_times.append(says.expire_time)
         if self.happens(profile.preventions):
             says = structs.replace(says, self_trade_prevention=source.choice(PREVENTIONS))
         return says if says != Instructions() or source.random() < 0.05 else None
@@ -347,7 +386,10 @@ class _Queue:
             if quantity is None and stop_price is None:
                 quantity = source.choice(profile.quantities)
         if quantity and known and self.shows[order_id - 1]:
-            quantity = min(quantity, MOST_PARTS * self.shows[order_id - 1])
+            # So few parts that they are soon done, or so many that it is refused.
+            shown = self.shows[order_id - 1]
+            too_many = (MAX_PARTS + 1) * shown
+            quantity = too_many if too_many < LARGEST and source.random() < 0.1 else min(quantity, MOST_PARTS * shown)
         return AmendOrder(order_id, quantity, price, stop_price=stop_price)
 
     def known_order(self) -> int:
@@ -374,7 +416,7 @@ def _any_profile(source: random.Random, profile: Profile) -> Profile:
     narrow, wide, short = range(98, 103), range(92, 109), range(8, 21)
     return Profile(
         prices=source.choice((narrow, narrow, range(95, 106), wide, range(90, 111, 5), short)),
-        quantities=source.choice((range(1, 4), range(1, 21), range(1, 21), range(1, 101), range(2**60, 2**62))),
+        quantities=source.choice((range(1, 4), range(1, 21), range(1, 21), range(1, 101), range(2**60, LARGEST))),
         accounts=ALL_ACCOUNTS[: source.choice((1, 2, 2, 4, 4))],
         remembered=share(15, 40),
         time_steps=source.choice(((1,), ALL_TIME_STEPS)),
@@ -397,5 +439,6 @@ def _any_profile(source: random.Random, profile: Profile) -> Profile:
         price_bands=source.choice(((0,), (0, 10_000, 50_000, 300_000))),
         volatility_bands=(0, 10_000, 30_000, 300_000) if interrupted else (0,),
         sessions=source.random() < 0.3,
+        opening=profile.opening,
         every=profile.every,
     )

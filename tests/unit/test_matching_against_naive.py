@@ -80,7 +80,6 @@ class BothBooks(RuleBasedStateMachine):
         self.without_price: set[int] = set()  # order ids: an amend can't name a price for them
         self.shows: dict[int, int] = {}  # display quantities
         self.calls = [0]
-        self.delisted = False
 
     def apply(self, request: Request, account: str) -> None:
         self.sequence += 1
@@ -225,9 +224,8 @@ class BothBooks(RuleBasedStateMachine):
     @rule(status=statuses, ends_day=st.booleans(), which=st.integers(0, 3))
     def change_status(self, status: Status, ends_day: bool, which: int) -> None:
         """Change it whatever it is, or only if one of the calls goes on, the last or another."""
-        if not self.delisted:
-            call = self.calls[-which] if 0 < which <= len(self.calls) else 0
-            self.apply(ChangeStatus(status, "operator", call, ends_day), "")
+        call = self.calls[-which] if 0 < which <= len(self.calls) else 0
+        self.apply(ChangeStatus(status, "operator", call, ends_day), "")
 
     @rule(day=st.booleans())
     def expire(self, day: bool) -> None:
@@ -264,15 +262,12 @@ class BothBooks(RuleBasedStateMachine):
             schedule=SCHEDULE if sessions else (),
         )
         self.apply(DefineAsset(definition), "")
-        self.delisted = False
 
     @rule(listed_again=st.booleans())
     def delist(self, listed_again: bool) -> None:
         self.apply(Delist(), "")
-        self.delisted = True
         if listed_again:
             self.apply(DefineAsset(Asset(asset="ACME")), "")
-            self.delisted = False
 
     def new_order(
         self,
