@@ -69,6 +69,14 @@ def process_of(config: Config, program: str) -> int:
     return int(words[1]) if words[:1] == ["pid"] else 0
 
 
+def process_exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def is_ready(config: Config) -> bool:
     """Return whether all assets' topics can be asked for, which is the last thing of a start."""
     try:

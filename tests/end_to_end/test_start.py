@@ -11,7 +11,7 @@ import pytest
 
 from exchange import supervision
 from exchange.config import Config
-from tests.end_to_end.exchange import answers, process_of, started, supervisor_process
+from tests.end_to_end.exchange import answers, process_exists, process_of, started, supervisor_process
 from tests.support import PROJECT, wait_until, write_config
 
 ASSETS = """
@@ -21,14 +21,6 @@ price_scale = 2
 quantity_scale = 8
 """
 PROGRAMS = {"order_handler", "matching-BTC-USD", "logger", "notifier", "postgres"}
-
-
-def process_exists(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def refused(config: Config) -> tuple[int, str]:

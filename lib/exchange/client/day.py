@@ -131,7 +131,10 @@ def next_day(asset: Asset, after_ns: int) -> list[int]:
 
 
 class Day:
-    """One day. `run` goes through it; `on_change` is told where it is."""
+    """One day. `run` goes through it; `on_change` is told where it is.
+
+    The making raises Failed where the exchange's clock is not manual, or the asset has not what a day needs.
+    """
 
     def __init__(
         self,
@@ -145,8 +148,10 @@ class Day:
         on_change: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.config = config
-        self.asset = check_asset(config, asset)
         self.timeout = timeout
+        self.admin = Admin(config, timeout=timeout)
+        self._check_clock()
+        self.asset = check_asset(config, asset)
         self.on_change = on_change
         self.count = orders
         self.prefix = f"d{secrets.token_hex(4)}-"
@@ -155,26 +160,18 @@ class Day:
         self.crowd = [f"sim-{number}" for number in range(1, accounts + 1)]
         self.market = DayMarket(self.asset, seed, self.crowd, self.prefix)
         self.accounts = [*self.crowd, *Stage.ACCOUNTS]
-        self.admin = Admin(config, timeout=timeout)
         self.markers = 0
         self.marked = 0
 
     def run(self) -> DayResult:
         """Go through the day. Raises Failed, and what the client's parts raise; what differs is in the result."""
-        clock = self.admin.clock()
-        if clock.mode != "manual":
-            raise Failed(
-                f"the exchange on {self.config.data} goes by the system's clock, and a day is simulated by one that "
-                f'can be set: write [clock] mode = "manual" into {self.config.folder / "exchange.toml"} and start it '
-                "again, or leave out --here"
-            )
         endpoints = self.config.endpoints
         with (
             Queries(endpoints.query, timeout=self.timeout) as self.queries,
             OrderEntry(endpoints.order_entry, timeout=self.timeout) as self.orders,
             OrderPipeline(endpoints.order_entry, self._on_reply, timeout=self.timeout) as self.pipeline,
         ):
-            times = next_day(self.asset, int(clock.time or 0))
+            times = next_day(self.asset, int(self.admin.clock().time or 0))
             self._prepare(times[0] - 60 * SECOND)
             topics = [f"trade/{self.asset.asset}/", f"status/{self.asset.asset}/"]
             private = [f"execution/{account}/{self.asset.asset}/" for account in (*self.accounts, MARKER)]
@@ -185,6 +182,14 @@ class Day:
                 self._go_through(times)
                 self._check()
         return self.result
+
+    def _check_clock(self) -> None:
+        if self.admin.clock().mode != "manual":
+            raise Failed(
+                f"the exchange on {self.config.data} goes by the system's clock, and a day is simulated by one that "
+                f'can be set: write [clock] mode = "manual" into {self.config.folder / "exchange.toml"} and start it '
+                "again, or leave out --here"
+            )
 
     # -- the day -------------------------------------------------------------------------------------------------------
 

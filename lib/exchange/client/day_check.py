@@ -141,6 +141,7 @@ class Ledger:
             orders = {fill.order_id for fill in fills} == {trade.maker_order_id, trade.taker_order_id}
             if sides != ["buy", "sell"] or not same or not orders:
                 self.differ(f"trade {trade.trade_id}: not reported to one buyer and one seller as it was published")
+        for fills in self.fills.values():
             for fill in fills:
                 sums[str(fill.side)] += _number(fill.last_quantity)
         published = sum(trade.quantity for trade in self.trades)
@@ -170,9 +171,12 @@ class Ledger:
             until = self.statuses[stop] if stop < len(self.statuses) else None
             while trades and _belongs(trades[0], until):
                 left = self._note_trade(period, trades.popleft(), left)
-            if left:
-                self.differ(f"{period.status} at {period.time}: its auction left out {left} of what it was to trade")
+            self._check_left(period, left)
         return periods
+
+    def _check_left(self, period: Period, left: int) -> None:
+        if left:
+            self.differ(f"{period.status} at {period.time}: its auction left out {left} of what it was to trade")
 
     def _is_change(self, place: int) -> bool:
         """Return whether a status message begins a period: another status, or a call that begins anew."""
@@ -185,10 +189,12 @@ class Ledger:
         """Count a trade, and return what the auction has left to trade."""
         if period.status == "call":
             self.differ(f"trade {trade.trade_id}: in a call")
-        if left:
+        if trade.time != period.time:
+            self._check_left(period, left)
+        elif left:
             period.auction_trades += 1
             period.auction_quantity += trade.quantity
-            if trade.price != period.auction_price or trade.time != period.time or trade.quantity > left:
+            if trade.price != period.auction_price or trade.quantity > left:
                 self.differ(
                     f"trade {trade.trade_id} of the auction at {period.time}: {trade.quantity} at {trade.price}; "
                     f"{left} at {period.auction_price} was to trade"

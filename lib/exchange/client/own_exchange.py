@@ -1,12 +1,15 @@
 """An exchange of one's own for a while: the whole of it, in a folder for temporary files, on free ports."""
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +23,7 @@ from exchange.config import PROJECT, Config
 START_S = 120.0  # a new database takes a while where the machine has other things to do
 END_S = 120.0
 PAUSE_S = 0.1
+PR_SET_PDEATHSIG = 1
 
 
 class OwnExchange:
@@ -57,6 +61,7 @@ class OwnExchange:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # a Ctrl-C is for us, who end it
+                preexec_fn=_end_with_us(os.getpid()),
             )
         deadline = time.monotonic() + START_S
         while not self._answers():
@@ -98,6 +103,19 @@ class OwnExchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
+
+
+def _end_with_us(starter: int) -> Callable[[], None]:
+    """Return what has the kernel ask the started process to end, should we be killed."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def ask() -> None:
+        if libc:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != starter:  # we were killed before the kernel knew
+                os._exit(1)
+
+    return ask
 
 
 def free_ports(count: int) -> list[int]:

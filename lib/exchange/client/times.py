@@ -37,8 +37,10 @@ def time_ns(text: str) -> int:
     (1500000000, 0)
     """
     found = FRACTION.search(text)
+    whole = FRACTION.sub("", text)
     try:
-        parsed = datetime.fromisoformat(FRACTION.sub("", text))
+        # A fraction that is left is finer than nanoseconds: it would be cut, so it is none.
+        parsed = datetime.fromisoformat("" if "." in whole or "," in whole else whole)
     except ValueError:
         raise TimeError(
             f"time {text!r}: is neither a time in ISO 8601, such as 2027-03-01T17:30:00Z, nor a duration, such as 2h "

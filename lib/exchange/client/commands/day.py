@@ -1,5 +1,7 @@
 """A simulated trading day, for people and for machines."""
 
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +62,7 @@ def _exchange(asset: str, here: bool, keep: bool, timeout: float, as_json: bool)
             orders.ping()  # raises soon where there is none
         yield config
         return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that what was started is ended
     with OwnExchange(ASSET_TABLE.format(asset=asset), keep) as own:
         if not as_json:
             click.echo(f"Starting an exchange with a clock that can be set, in {own.folder}.", err=True)
