@@ -186,6 +186,30 @@ def test_the_heartbeat_says_each_public_topics_last_number(venue: Venue, feed: S
     assert heartbeats[-1]["type"] == "heartbeat"
 
 
+def test_an_auction_of_thousands_of_trades_is_published_whole(venue: Venue, feed: Subscription) -> None:
+    """More than is folded in and published at a time."""
+    seller, buyer, count = venue.account(), venue.account(), 5500
+    private = venue.private(f"execution/{seller}/ACME/", f"execution/{buyer}/ACME/")
+    start = wait_for_sequences(venue, feed)
+    with closing(Operator(venue)) as operator:
+        operator.do("change_status", asset="ACME", status="call")
+        for account, side in ((seller, "sell"), (buyer, "buy")):
+            for _ in range(count // 100):
+                replies = venue.entry.ask([venue.order(account, side, 10, 1000) for _ in range(100)])
+                assert {reply["type"] for reply in replies} == {"ack"}
+        operator.do("change_status", asset="ACME", status="open")
+    last = {"trade/ACME/": start["trade/ACME/"] + count, "order/ACME/": start["order/ACME/"] + 4 * count}
+    for topic, number in last.items():
+        messages = feed.wait_for_sequence(topic, number)
+        first = messages[0]["sequence"]
+        assert [message["sequence"] for message in messages] == list(range(first, number + 1))
+    for account in (seller, buyer):
+        reports = private.wait_for_count(f"execution/{account}/ACME/", 2 * count)
+        assert [report["exec_type"] for report in reports] == ["new"] * count + ["trade"] * count
+        assert [report["sequence"] for report in reports] == list(range(1, 2 * count + 1))
+    private.close()
+
+
 # -- books -------------------------------------------------------------------------------------------------------------
 
 

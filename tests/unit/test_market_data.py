@@ -67,6 +67,19 @@ def test_the_same_events_give_the_same_bytes() -> None:
     assert list(sent_bytes("lively", SEED)) == list(sent_bytes("lively", SEED)), f"seed {SEED}"
 
 
+def test_a_request_folded_in_part_by_part_gives_the_same_messages() -> None:
+    whole, parts = Feed("ACME"), Feed("ACME")
+    matching = Matching()
+    for record in random_requests(SEED, PROFILES["everything"], 500):
+        events = matching.apply(record)
+        whole.apply(events)
+        for _ in parts.apply_in_parts(events, 2):
+            pass
+    assert whole.public == parts.public, f"seed {SEED}"
+    assert [report for _, report, _ in whole.private] == [report for _, report, _ in parts.private]
+    assert [order.order_id for order in whole.ended] == [order.order_id for order in parts.ended]
+
+
 def test_a_record_that_is_not_the_next_is_our_own_mistake() -> None:
     matching, feed = Matching(), Feed("ACME")
     records = [matching.apply(record) for record in random_requests(1, PROFILES["lively"], 3)]

@@ -7,7 +7,7 @@ Of an iceberg the public sees what it shows, and of a stop that waits nothing. T
 with the hidden parts and the waiting stops beside it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from exchange.core import events, messages
@@ -69,16 +69,33 @@ class Feed:
 
         The caller empties the three lists.
         """
-        assert record.sequence == self.sequence + 1, f"{self.asset}: {record.sequence} after {self.sequence}"
-        self.sequence = record.sequence
-        self.time = record.time
-        # A new order that only rests adds to a level, one that makes a single trade takes off one: both change it.
-        self.compares = len(record.events) > 2 or type(record.request) is not NewOrder
+        self._begin(record)
         handlers = self.handlers
         for event in record.events:
             handlers[type(event)](record, event)
         if self.touched:
             self._publish_levels(record.time)
+
+    def apply_in_parts(self, record: EventRecord, size: int) -> Iterator[None]:
+        """Do the same, and stop after every `size` events and at the end, for the caller to empty the lists.
+
+        An auction may have hundreds of thousands of events. Before the end the feed is in the middle of a request.
+        """
+        self._begin(record)
+        for place, event in enumerate(record.events, 1):
+            self.handlers[type(event)](record, event)
+            if place % size == 0:
+                yield
+        if self.touched:
+            self._publish_levels(record.time)
+        yield
+
+    def _begin(self, record: EventRecord) -> None:
+        assert record.sequence == self.sequence + 1, f"{self.asset}: {record.sequence} after {self.sequence}"
+        self.sequence = record.sequence
+        self.time = record.time
+        # A new order that only rests adds to a level, one that makes a single trade takes off one: both change it.
+        self.compares = len(record.events) > 2 or type(record.request) is not NewOrder
 
     # -- orders enter, trade, rest -------------------------------------------------------------------------------------
 

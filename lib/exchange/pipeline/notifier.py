@@ -21,7 +21,8 @@ HEARTBEAT_TOPIC = b"heartbeat/"
 TRADES_KEPT = 1000  # of an asset, for the trades query
 PATIENCE_SECONDS = 5.0  # after a start, for matching daemons that have not been heard of
 FIRST_REPORTS = ("new", "rejected")  # one of which each order has
-TURN_RECORDS = 2000  # published before queries and heartbeats get their turn: a few hundredths of a second
+TURN_SECONDS = 0.05  # of publishing, after which queries and heartbeats get their turn
+PART_EVENTS = 5000  # of one request, folded in and published at a time: what comes of more is never all in memory
 
 
 class AssetBoard:
@@ -90,13 +91,12 @@ class Notifier:
 
     def serve_events(self) -> None:
         """Publish what the matching daemons have sent, up to a turn's worth; queries and heartbeats come in between."""
-        left = TURN_RECORDS
+        until = time.monotonic() + TURN_SECONDS
         for asset, records in self.sources.receive():
             if asset in self.added:
                 self.boards[asset] = self.added.pop(asset)
             self.publish(self.boards[asset], records)
-            left -= len(records)
-            if left <= 0:
+            if time.monotonic() > until:
                 return
 
     def publish(self, board: AssetBoard, records: Sequence[EventRecord]) -> None:
@@ -108,15 +108,25 @@ class Notifier:
             board.live_from = self.sources.receivers[board.feed.asset].last
         feed = board.feed
         for record in records:
-            feed.apply(record)
             live = record.sequence > board.live_from
-            if feed.public:
-                self._publish_public(board, live)
-            if feed.private:
-                self._publish_private(board, live)
-            if feed.ended:
-                retain_ended(board)
+            if len(record.events) > PART_EVENTS:
+                for _ in feed.apply_in_parts(record, PART_EVENTS):
+                    self._publish(board, live)
+                    board.store.write()
+            else:
+                feed.apply(record)
+                self._publish(board, live)
         board.store.write()
+
+    def _publish(self, board: AssetBoard, live: bool) -> None:
+        """Empty the feed's lists: publish and keep what is in them."""
+        feed = board.feed
+        if feed.public:
+            self._publish_public(board, live)
+        if feed.private:
+            self._publish_private(board, live)
+        if feed.ended:
+            retain_ended(board)
 
     def _publish_public(self, board: AssetBoard, live: bool) -> None:
         add, send, trades = board.store.add, self.send_public, board.trades
