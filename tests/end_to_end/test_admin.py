@@ -156,6 +156,22 @@ def test_what_fails_on_the_way_is_named_and_repeating_the_command_mends_it(shell
     assert "matching-LATE" not in supervision.read_programs(config)
 
 
+def test_what_was_changed_in_the_file_takes_effect_by_adding_it_again(shell: Shell) -> None:
+    file = shell.config.folder / "assets.toml"
+    file.write_text(ASSETS.replace('"ACME"\n', '"ACME"\ntick_size = 5\n'))
+    try:
+        assert "has ACME already; change its table there" in shell.run(
+            "admin", "asset", "add", "ACME", "tick_size=5", status=1
+        )
+        assert list(shell.json("admin", "asset", "add", "ACME")["sequences"]) == ["ACME"]
+        assert "multiple of the tick 5" in shell.run("order", "buy", "ACME", "1@5.01", "--account", "ann", status=1)
+    finally:
+        file.write_text(ASSETS)
+        shell.run("admin", "asset", "add", "ACME")
+    assert "new: buy 1" in shell.run("order", "buy", "ACME", "1@5.01", "--account", "ann")
+    shell.run("admin", "cancel", "ann", "ACME")
+
+
 # -- statuses and orders -----------------------------------------------------------------------------------------------
 
 

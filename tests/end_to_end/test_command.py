@@ -67,6 +67,65 @@ def test_an_order_is_acknowledged_and_what_came_of_it_is_shown(shell: Shell) -> 
     assert "canceled (immediate_or_cancel)" in shown
 
 
+def test_an_order_with_a_stop_price_waits_is_amended_and_triggered(shell: Shell) -> None:
+    shell.run("order", "sell", "BTC-USD", "1@500", "--account", "ann")
+    shown = shell.run("order", "buy", "BTC-USD", "0.5", "--stop", "500", "--account", "pat")
+    assert "new: buy 0.5, waits to be triggered at 500.00" in shown
+    limit = shell.json("order", "buy", "BTC-USD", "0.25@501", "--stop", "499.5", "--account", "pat", "--tif", "day")
+    (report,) = limit["execution_reports"]
+    assert (report["order_type"], report["order_status"], report["stop_price"]) == (
+        "stop_limit",
+        "pending_trigger",
+        49950,
+    )
+    listed = shell.run("orders", "--account", "pat")
+    assert "pending_trigger" in listed
+    assert "stop_limit" in listed
+    shown = shell.run("amend", "BTC-USD", str(limit["order_id"]), "--account", "pat", "--stop", "600", "--price", "600")
+    assert "replaced: buy 0.25 at 600.00, waits to be triggered at 600.00" in shown
+    shell.run("order", "buy", "BTC-USD", "0.1@500", "--account", "ben")
+    (waiting,) = shell.json("orders", "--account", "pat")["orders"]
+    assert waiting["order_id"] == limit["order_id"]  # the other was triggered, and filled
+    shown = shell.run("order", "buy", "BTC-USD", "0.4", "--stop", "500", "--account", "pat")  # reached already
+    assert "triggered: buy 0.4 at the market, 0.4 open" in shown
+    assert "traded 0.4 at 500.00 as taker" in shown
+    shell.run("cancel", "BTC-USD", str(limit["order_id"]), "--account", "pat")
+
+
+def test_an_iceberg_shows_a_part_and_the_next_one_when_that_is_used_up(shell: Shell) -> None:
+    order = shell.json("order", "sell", "ACME", "300@20", "--show", "100", "--account", "ice")
+    assert shell.json("book", "ACME")["asks"][0] == [2000, 100, 1]
+    shell.run("order", "buy", "ACME", "120@20", "--account", "ben")
+    assert shell.json("book", "ACME")["asks"][0] == [2000, 80, 1]
+    shell.run("cancel", "ACME", str(order["order_id"]), "--account", "ice")
+
+
+def test_conditions_of_an_order_end_it_with_their_reasons(shell: Shell) -> None:
+    order = shell.json("order", "sell", "ACME", "50@30", "--account", "con")
+    for options, reason in (
+        (("--post-only",), "post_only"),
+        (("--min-quantity", "100"), "minimum_quantity"),
+        (("--tif", "fok"), "fill_or_kill"),
+    ):
+        shown = shell.run("order", "buy", "ACME", "100@30", "--account", "ben", *options)
+        assert f"canceled ({reason})" in shown
+    shown = shell.run(
+        "order", "buy", "ACME", "70@30", "--account", "con", "--self-trade-prevention", "decrement_and_cancel"
+    )
+    assert "restated (self_trade_prevention): 20 in all, 20 open" in shown
+    assert shell.json("orders", "--account", "con")["orders"][0]["quantity"] == 20
+    assert "cancel rejected" in shell.run("cancel", "ACME", str(order["order_id"]), "--account", "con", status=1)
+
+
+def test_an_order_can_expire(shell: Shell) -> None:
+    order = shell.json("order", "buy", "ACME", "10@1", "--account", "exp", "--expires", "1s")
+    (report,) = order["execution_reports"]
+    assert report["time_in_force"] == "gtd"
+    wait_until(lambda: not shell.json("orders", "--account", "exp")["orders"], "it has expired")
+    shown = shell.run("order", "buy", "ACME", "10@1", "--account", "exp", "--expires", "2020-01-01T00:00:00Z", status=1)
+    assert "rejected: unsupported" in shown
+
+
 def test_for_machines_an_order_gives_the_ack_with_its_reports(shell: Shell) -> None:
     arguments = ("order", "buy", "ACME", "20@10.05", "--account", "joe", "--client-order-id", "once")
     answer = shell.json(*arguments)
@@ -101,6 +160,14 @@ def test_a_rejected_order_ends_with_status_1_and_says_why(shell: Shell, asset: s
         ("order", "buy", "ACME", "20", "--account", "ann"),
         ("order", "buy", "ACME", "20@ten", "--account", "ann"),
         ("order", "buy", "ACME", "20@market", "--account", "ann", "--type", "limit"),
+        ("order", "buy", "ACME", "20@market", "--stop", "10", "--account", "ann", "--type", "stop_limit"),
+        ("order", "buy", "ACME", "20", "--stop", "10.051", "--account", "ann"),
+        ("order", "buy", "ACME", "20@10", "--show", "0.5", "--account", "ann"),
+        ("order", "buy", "ACME", "20@10", "--expires", "soon", "--account", "ann"),
+        ("order", "buy", "ACME", "20@10", "--tif", "never", "--account", "ann"),
+        ("simulate", "--here"),
+        ("admin", "asset", "add", "NEW", "price_scale"),
+        ("admin", "clock", "noon"),
         ("order", "hold", "ACME", "20@10", "--account", "ann"),
         ("order", "buy", "ACME", "20@10"),
         ("order", "buy", "ACME", "20@10", "--account", "Ann"),

@@ -38,6 +38,14 @@ def test_an_update_that_the_snapshot_holds_already_changes_nothing() -> None:
     assert book.bids() == SNAPSHOT.bids
 
 
+def test_in_a_call_the_book_may_be_crossed() -> None:
+    crossed = BookSnapshot("ACME", 7, bids=[(1010, 10, 1), (995, 20, 2)], asks=[(1005, 30, 3), (1010, 5, 1)], time=1)
+    book = Book.from_snapshot(crossed)
+    assert (book.bids(1), book.asks(1)) == ([(1010, 10, 1)], [(1005, 30, 3)])
+    assert book.apply(BookUpdate("ACME", 8, [("buy", 1010, 0, 0), ("sell", 1005, 20, 2)], 2))
+    assert (book.bids(), book.asks()) == ([(995, 20, 2)], [(1005, 20, 2), (1010, 5, 1)])
+
+
 def test_a_missing_update_is_noticed_and_nothing_is_applied() -> None:
     book = Book.from_snapshot(SNAPSHOT)
     with pytest.raises(BookGap, match="update 9 where 8 is next"):

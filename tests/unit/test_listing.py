@@ -1,5 +1,6 @@
 """assets.toml as it is edited while the exchange runs: one table comes or goes, and nothing else changes."""
 
+import doctest
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,7 @@ def test_the_file_keeps_its_mode_and_a_link_stays_a_link(traded: Config, tmp_pat
     assert file.is_symlink()
     assert elsewhere.read_text() == "# nothing\n"
     assert elsewhere.stat().st_mode & 0o777 == 0o640
+
+
+def test_the_examples_in_the_code_hold() -> None:
+    assert doctest.testmod(listing).failed == 0

@@ -1,7 +1,10 @@
 """Times as people write them, to the nanosecond."""
 
+import doctest
+
 import pytest
 
+from exchange.client import times
 from exchange.client.times import SECOND, TimeError, duration_ns, time_ns, time_text
 
 
@@ -40,3 +43,7 @@ def test_what_is_no_time_is_an_error_that_says_so(text: str) -> None:
 
 def test_a_time_is_shown_to_the_microsecond() -> None:
     assert time_text(1_500_000_999) == "1970-01-01 00:00:01.500000"
+
+
+def test_the_examples_in_the_code_hold() -> None:
+    assert doctest.testmod(times).failed == 0

@@ -243,7 +243,8 @@ class OrderEntry:
     ) -> Ack:
         """Promise that the account is heard of at least once in each interval: by any request, `ping` included.
 
-        With `cancel_on_disconnect` its orders are canceled (`disconnected`) when it is not.
+        With `cancel_on_disconnect` its orders are canceled (`disconnected`) when it is not; without, nothing comes of
+        it, and an earlier session's promise is over.
         """
         return self.send(
             Session(
