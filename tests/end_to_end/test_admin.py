@@ -155,6 +155,17 @@ def test_what_fails_on_the_way_is_named_and_repeating_the_command_mends_it(shell
     assert (config.folder / "assets.toml").read_text() == ASSETS
     assert "matching-LATE" not in supervision.read_programs(config)
 
+    # It comes again to a logger and a notifier that start without it, and have its history behind them all the same.
+    subprocess.run([*supervisorctl, "restart", "logger", "notifier"], check=True, capture_output=True, timeout=60)
+    wait_until(lambda: is_ready(config), "the notifier is back")
+    shell.run("admin", "asset", "add", "LATE")
+    for side in ("sell", "buy"):
+        shell.run("order", side, "LATE", "7@3", "--account", side)
+    query = "SELECT trade_id, quantity FROM trades WHERE asset = 'LATE'"
+    wait_until(lambda: stored(config, query) == [(1, 7)], "its trade is stored")
+    assert shell.json("trades", "LATE")["trades"][0]["trade_id"] == 1
+    shell.run("admin", "asset", "remove", "LATE")
+
 
 def test_what_was_changed_in_the_file_takes_effect_by_adding_it_again(shell: Shell) -> None:
     file = shell.config.folder / "assets.toml"

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -119,11 +120,16 @@ def _end_with_us(starter: int) -> Callable[[], None]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return TCP ports of the loopback interface that are free at the moment."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Return TCP ports of the loopback interface that are free now, below the range that connections draw from."""
+    sockets: list[socket.socket] = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            candidate = socket.socket()
+            try:
+                candidate.bind(("127.0.0.1", random.SystemRandom().randrange(15_000, 32_000)))
+                sockets.append(candidate)
+            except OSError:
+                candidate.close()
         return [each.getsockname()[1] for each in sockets]
     finally:
         for each in sockets:
