@@ -120,6 +120,16 @@ class ExchangeActs(OrderMemory):
             for part, queue in enumerate(queues, 1)
         ]
 
+    def end_session(self, account: str, interval_ms: int) -> Record:
+        """Note in the exchange's own queue that an account's session is over."""
+        self._check_room(1)
+        return self._take(self.exchange, account, requests.SetSession(interval_ms, False))
+
+    def disarm(self, account: str) -> Record:
+        """Note in the exchange's own queue that an account's `cancel_all_after` was carried out."""
+        self._check_room(1)
+        return self._take(self.exchange, account, requests.CancelAllAfter(0))
+
     # -- places in the queues ------------------------------------------------------------------------------------------
 
     def _take(self, queue: AssetQueue, account: str, request: Request) -> Record:

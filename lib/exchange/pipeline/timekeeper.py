@@ -8,8 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from exchange.core import messages, timers
-from exchange.core.messages import Ack
+from exchange.core import timers
 from exchange.pipeline.clock import ManualClock
 from exchange.pipeline.order_handler import OrderHandler
 from exchange.pipeline.stream import HEARTBEAT_SECONDS
@@ -121,18 +120,13 @@ class Timekeeper:
     def _end_session(self, act: timers.SessionOver) -> None:
         logger.info("account %s: silent for %d ms: its orders are canceled", act.account, act.interval_ms)
         self._cancel(act.account)
-        self._note(messages.Session(account=act.account, heartbeat_interval_ms=act.interval_ms))
+        self.entry.end_session(act.account, act.interval_ms)
 
     def _cancel_all(self, act: timers.CancelAllDue) -> None:
         logger.info("account %s: cancel_all_after was not renewed: its orders are canceled", act.account)
         self._cancel(act.account)
-        self._note(messages.CancelAllAfter(account=act.account, timeout_ms=0))
+        self.entry.disarm(act.account)
 
     def _cancel(self, account: str) -> None:
         self.entry.cancel_account(account, None, "disconnected")
         self.handler.journal_records()
-
-    def _note(self, message: messages.Session | messages.CancelAllAfter) -> None:
-        """Leave in the exchange's own queue that it is over."""
-        reply = self.entry.handle(message)
-        assert isinstance(reply, Ack), reply
