@@ -159,16 +159,19 @@ def test_after_a_restart_a_session_has_a_full_interval_to_be_declared_again(
 
 def test_a_session_ends_however_many_requests_its_account_has_made(tmp_path: Path) -> None:
     limits = '[[risk_limit]]\naccount = "busy"\nmax_requests_per_second = 2\n'
-    with venue(tmp_path, MANUAL + limits) as exchange, closing(Operator(exchange)) as operator:
-        with closing(exchange.peer()) as connection:
-            exchange.enter("busy", "buy", 10, 100)
-            declare(connection, "busy", interval_ms=10)
-            declared = operator.clock()
-            operator.pass_time(SECOND // 50)
-            is_canceled(exchange, "busy", declared + SECOND // 100)
-            dead_man(exchange, "busy", 10)
-            operator.pass_time(SECOND)
-            exchange.enter("busy", "buy", 10, 100)
+    with (
+        venue(tmp_path, MANUAL + limits) as exchange,
+        closing(Operator(exchange)) as operator,
+        closing(exchange.peer()) as connection,
+    ):
+        exchange.enter("busy", "buy", 10, 100)
+        declare(connection, "busy", interval_ms=10)
+        declared = operator.clock()
+        operator.pass_time(SECOND // 50)
+        is_canceled(exchange, "busy", declared + SECOND // 100)
+        dead_man(exchange, "busy", 10)
+        operator.pass_time(SECOND)
+        exchange.enter("busy", "buy", 10, 100)
 
 
 def test_by_the_system_s_clock_the_silent_are_canceled_and_those_who_ping_are_not(tmp_path: Path) -> None:
