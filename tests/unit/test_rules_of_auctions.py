@@ -228,6 +228,17 @@ def test_rule_20_after_the_auction_the_book_is_not_crossed_and_trading_goes_on()
     ]
 
 
+def test_rule_20_the_auctions_price_is_the_last_price_from_then_on() -> None:
+    market = Market(reference_price=100, price_band_ppm=100_000)
+    market.status("call")
+    market.buy(9, at=108)
+    market.sell(9, at=108)
+    market.status("open")
+    assert market.buy(1, at=118) == ["3 accepted", "3 rests 1 @ 118"]
+    assert market.buy(1, at=97) == ["4 rejected (price_band)"]
+    assert market.buy(1, at=110, stop=108)[:2] == ["5 accepted", "5 triggered"]
+
+
 # -- icebergs in an auction (rule 8) -----------------------------------------------------------------------------------
 
 

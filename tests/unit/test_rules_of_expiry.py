@@ -114,6 +114,29 @@ def test_rule_12_what_ended_otherwise_does_not_expire() -> None:
     assert market.expire(day=True) == []
 
 
+def test_rule_12_nor_what_a_trigger_an_amend_or_an_auction_ended() -> None:
+    market = Market()
+    market.sell(3, at=100)
+    market.buy(1, stop=100, time_in_force="day")
+    market.buy(5, stop=100, time_in_force="day")
+    assert market.buy(1, at=100, by="ann")[2:] == [
+        "2 triggered",
+        "trade 2: 1 @ 100, maker 1 of sue, taker 2 of bob buys",
+        "3 triggered",
+        "trade 3: 1 @ 100, maker 1 of sue, taker 3 of bob buys",
+        "3 canceled (market_remainder): 4 of 5 @ market",
+    ]
+    market.buy(1, at=99, time_in_force="day")
+    market.sell(1, at=101)
+    market.amend(5, at=101)
+    market.status("call")
+    market.buy(1, at=100, time_in_force="day")
+    market.sell(1, at=100, time_in_force="day")
+    market.status("open")
+    assert market.book() == []
+    assert market.expire(day=True) == []
+
+
 def test_rule_12_an_amend_does_not_change_when_an_order_expires() -> None:
     market = Market()
     market.buy(5, at=100, time_in_force="gtd", expire_time=NOON)

@@ -157,6 +157,21 @@ def test_rule_8_an_amend_up_loses_the_place_and_shows_a_full_part_again() -> Non
     assert market.book() == ["sell 100: 2 has 5, 1 has 3 (+6 hidden)"]
 
 
+def test_rule_8_an_amend_to_another_price_and_less_than_it_shows_hides_nothing() -> None:
+    market = Market()
+    market.sell(10, at=100, show=3)
+    assert market.amend(1, quantity=2, at=101, by="sue") == [
+        "1 replaced: 2 @ 101, 2 open, place lost",
+        "1 rests 2 @ 101",
+    ]
+    assert market.book() == ["sell 101: 1 has 2"]
+    assert market.buy(3, at=101) == [
+        "2 accepted",
+        "trade 1: 2 @ 101, maker 1 of sue, taker 2 of bob buys",
+        "2 rests 1 @ 101",
+    ]
+
+
 def test_rule_8_an_amend_that_crosses_trades_the_whole_quantity() -> None:
     market = Market()
     market.buy(6, at=99)
@@ -438,6 +453,21 @@ def test_rule_10_a_decrement_takes_from_what_could_still_trade() -> None:
         "1 canceled (self_trade_prevention): 4 of 4 @ 100",
         "4 decremented: 2 open of 2 @ 100",
         "trade 1: 2 @ 100, maker 2 of sue, taker 4 of ann buys",
+    ]
+
+
+def test_rule_10_a_decrement_counts_an_own_icebergs_hidden_quantity_as_nothing_to_trade() -> None:
+    market = Market()
+    market.sell(5, at=100, show=2, by="ann")
+    market.sell(5, at=100)
+    said: dict[str, Any] = {"by": "ann", "self_trade_prevention": "decrement_and_cancel"}
+    assert market.buy(20, at=100, at_least=6, **said) == [
+        "3 accepted",
+        "3 canceled (minimum_quantity): 20 of 20 @ 100",
+    ]
+    assert market.buy(20, at=100, at_least=5, **said)[-2:] == [
+        "trade 1: 5 @ 100, maker 2 of sue, taker 4 of ann buys",
+        "4 rests 10 @ 100",
     ]
 
 

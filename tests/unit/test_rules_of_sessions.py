@@ -527,6 +527,21 @@ def test_rule_21_a_fok_order_that_would_have_to_trade_beyond_the_band_is_killed_
     ]
 
 
+def test_rule_21_the_same_where_the_price_is_too_good_for_the_band() -> None:
+    market = volatile()
+    market.define(reference_price=110, volatility_band_ppm=50_000)
+    assert market.buy(2, at=110, time_in_force="fok") == [
+        "4 accepted",
+        "4 canceled (fill_or_kill): 2 of 2 @ 110",
+    ]
+    assert market.buy(2, at=110) == [
+        "5 accepted",
+        "status call (volatility_interruption) until 120 s",
+        "5 rests 2 @ 110",
+        "indicative: 2 @ 100, no surplus",
+    ]
+
+
 def test_rule_21_an_order_that_would_have_to_trade_its_minimum_beyond_the_band_is_canceled_without_one() -> None:
     market = volatile()
     assert market.buy(6, at=110, at_least=5) == [
