@@ -193,7 +193,7 @@ def test_an_operator_halts_calls_opens_and_closes(shell: Shell) -> None:
     assert "halted: ACME" in shell.run("status")
     assert "nothing was changed" in shell.run("admin", "halt", "ACME")
 
-    assert "ACME is call (operator)" in shell.run("admin", "call", "ACME")
+    assert "ACME is in a call (operator)" in shell.run("admin", "call", "ACME")
     assert "market_closed" in shell.run("order", "buy", "ACME", "1@market", "--account", "ben", status=1)
     shown = shell.run("order", "buy", "ACME", "4@102", "--account", "ben")
     assert "new: buy 4 at 102.00, 4 open" in shown

@@ -54,7 +54,8 @@ def _status_command(name: str, status: Status, help_text: str) -> click.Command:
         elif now is None:
             click.echo(f"{asset}: taken, at sequence {done.sequences[asset]}; what came of it can't be seen yet")
         else:
-            click.echo(f"{asset} is {now.status} ({now.reason}), at sequence {done.sequences[asset]}")
+            words = "in a call" if now.status == "call" else now.status
+            click.echo(f"{asset} is {words} ({now.reason}), at sequence {done.sequences[asset]}")
 
     return command
 
