@@ -115,6 +115,16 @@ def test_trades_come_newest_first(venue: Venue) -> None:
     assert venue.query.ask(type="trades", asset="ACME", limit=2**40)["trades"] == topic[:-1001:-1]
 
 
+def test_numbers_as_large_as_messagepack_has_them_ask_for_all_there_is(venue: Venue) -> None:
+    venue.enter(venue.account(), "sell", 10, 1000)
+    venue.settle()
+    for largest in (2**63 - 1, 2**63, 2**64 - 1):
+        book = venue.query.ask(type="book_snapshot", asset="ACME", depth=largest)
+        assert (book["type"], book.get("asks")) == ("book_snapshot", [[1000, 10, 1]])
+        assert venue.query.ask(type="trades", asset="ACME", limit=largest)["type"] == "trades"
+        assert retransmit(venue, "order/ACME/", largest, largest)["messages"] == []
+
+
 def test_open_orders_and_order_status_are_execution_reports(venue: Venue) -> None:
     account, other = venue.account(), venue.account()
     resting = venue.enter(account, "sell", 100, 1000)

@@ -1,6 +1,7 @@
 """What falls due when: expiries, the schedule, calls, silence; and that a restart neither forgets nor repeats any."""
 
 import random
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -378,6 +379,27 @@ def test_a_session_belongs_to_the_connection_that_declared_it_last(desk: Desk) -
     assert desk.run(MONDAY + SECOND) == [(MONDAY + SECOND, SessionOver("ann", 1000))]
     assert desk.run(MONDAY + DAY) == [(MONDAY + SECOND * 3 // 2, SessionOver("bob", 1000))]
     assert not desk.timers.connections
+
+
+def test_a_frame_costs_the_same_however_many_sessions_its_connection_has() -> None:
+    timers = Timers(schedule)
+    for number in range(20_000):
+        timers.note(Record(EXCHANGE, number + 1, MONDAY, f"a{number}", SetSession(1000, True)))
+        timers.declare(f"a{number}", b"first")
+    started = time.perf_counter()
+    for beat in range(1000):
+        timers.hear_connection(b"first", MONDAY + beat)
+    assert time.perf_counter() - started < 1, "a thousand frames, where one by one the sessions would take ten seconds"
+    assert timers.take_silent(MONDAY + SECOND) is None, "all were heard"
+    assert timers.take_silent(MONDAY + SECOND + 999) == SessionOver("a0", 1000)
+
+
+def test_a_clock_that_is_set_back_does_not_keep_a_connections_sessions_alive(desk: Desk) -> None:
+    desk.session("ann")
+    desk.timers.declare("ann", b"first")
+    desk.timers.hear_connection(b"first", MONDAY + HOUR)
+    desk.timers.start(MONDAY)
+    assert desk.run(MONDAY + DAY) == [(MONDAY + SECOND, SessionOver("ann", 1000))]
 
 
 def test_a_session_without_cancel_on_disconnect_is_only_noted(desk: Desk) -> None:

@@ -146,8 +146,15 @@ class Session(Struct):
     """A session whose silence cancels its account's orders. Times in nanoseconds."""
 
     interval: int
-    heard: int
+    heard: int  # by a request that named the account
     connection: bytes = b""  # the routing id over which it was declared; empty after a restart
+
+
+class Connection(Struct):
+    """A connection over which sessions were declared. A frame on it is a sign of life of them all: noted once."""
+
+    accounts: set[str]
+    heard: int = 0
 
 
 class Timers:
@@ -162,7 +169,7 @@ class Timers:
         self.calendar = calendar
         self.assets: dict[str, AssetTimes] = {}
         self.sessions: dict[str, Session] = {}  # by account; where it is empty, nobody needs to be heard
-        self.connections: dict[bytes, set[str]] = {}  # the accounts that declared a session over each
+        self.connections: dict[bytes, Connection] = {}  # over which there are sessions, by routing id
         self.alarms = Alarms()
         self.silences = Alarms()
         self.notes: dict[type, Callable[[Record, Any], None]] = {
@@ -212,6 +219,8 @@ class Timers:
 
     def start(self, now: int) -> None:
         """Give every session a full interval from now on: nobody could be heard before."""
+        for connection in self.connections.values():
+            connection.heard = now
         for account, session in self.sessions.items():
             session.heard = now
             self.silences.set((SESSION, account), now + session.interval)
@@ -224,12 +233,13 @@ class Timers:
         if session is not None and session.connection != connection:
             self._leave_connection(account, session)
             session.connection = connection
-            self.connections.setdefault(connection, set()).add(account)
+            self.connections.setdefault(connection, Connection(set())).accounts.add(account)
 
     def hear_connection(self, connection: bytes, now: int) -> None:
         """Note that a frame came over a connection."""
-        for account in self.connections.get(connection, ()):
-            self.sessions[account].heard = now
+        known = self.connections.get(connection)
+        if known is not None:
+            known.heard = now
 
     def heard(self, account: str, time: int) -> None:
         """Note that a request named an account."""
@@ -273,8 +283,10 @@ class Timers:
             if kind == CANCEL_ALL:
                 return CancelAllDue(account)
             session = self.sessions[account]
-            if session.heard + session.interval > now:
-                self.silences.set(key, session.heard + session.interval)
+            connection = self.connections.get(session.connection)
+            heard = session.heard if connection is None else max(session.heard, connection.heard)
+            if heard + session.interval > now:
+                self.silences.set(key, heard + session.interval)
                 continue
             self._end_session(account)
             return SessionOver(account, session.interval // MILLISECOND)
@@ -442,10 +454,10 @@ class Timers:
         return session.connection
 
     def _leave_connection(self, account: str, session: Session) -> None:
-        accounts = self.connections.get(session.connection)
-        if accounts is not None:
-            accounts.discard(account)
-            if not accounts:
+        connection = self.connections.get(session.connection)
+        if connection is not None:
+            connection.accounts.discard(account)
+            if not connection.accounts:
                 del self.connections[session.connection]
 
     def _note_cancel_all_after(self, record: Record, request: requests.CancelAllAfter) -> None:

@@ -9,6 +9,7 @@ import zmq
 from msgspec import UNSET
 
 from exchange.core import messages
+from exchange.core.asset import MAX_INTEGER
 from exchange.core.execution_reports import PublishedOrder
 from exchange.core.market_data import PUBLIC_TOPICS
 from exchange.core.messages import Reject, RejectReason
@@ -112,7 +113,7 @@ class Queries:
 
     def _book_snapshot(self, query: messages.BookSnapshotQuery) -> Reply:
         feed = self._board(query.asset).feed
-        depth = None if query.depth is UNSET else query.depth
+        depth = None if query.depth is UNSET else min(query.depth, MAX_INTEGER)
         if depth is not None and depth < 1:
             raise Refusal("malformed", f"depth {depth}: must be 1 or more; leave it out for the whole book")
 
