@@ -18,6 +18,17 @@ MOST_ASSETS = 1000
 BANDS = {"price_band": "price_band_ppm", "volatility_band": "volatility_band_ppm"}
 FIELDS: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Asset)}
 KEYS = tuple({field: key for key, field in BANDS.items()}.get(field, field) for field in FIELDS)
+PRICE_SHAPE = "a whole number, in price units: with price_scale = 2, 100.25 is 10025"
+QUANTITY_SHAPE = "a whole number, in quantity units: with quantity_scale = 2, 1.5 is 150"
+SHAPES = {  # what a key takes, said where its value is of another kind
+    **dict.fromkeys(("tick_size", "min_price", "max_price", "reference_price"), PRICE_SHAPE),
+    **dict.fromkeys(("lot_size", "min_quantity", "max_quantity"), QUANTITY_SHAPE),
+    "self_trade": '"prevent" or "allow"',
+    "call_seconds": "a whole number of seconds",
+    "schedule": 'changes such as { at = "09:00", status = "open" }, the status "call", "open", "closed" or "halted"',
+    "trading_days": 'a list of days, each "mon", "tue", "wed", "thu", "fri", "sat" or "sun"',
+    "closed_dates": 'a list of dates, each "YYYY-MM-DD"',
+}
 FRACTION = re.compile(r"\d{1,9}(\.\d{1,9})?\Z", re.ASCII)
 FRACTION_RULE = f'must be a fraction, such as "0.10" for 10 %, in whole millionths, 0 (no band) to {MAX_PPM // MILLION}'
 ZONE_RULE = 'a name of the IANA database, such as "Europe/Berlin"'
@@ -64,8 +75,9 @@ def _read_asset(where: str, table: dict[str, Any], mistakes: list[str]) -> Asset
         field = BANDS.get(key, key)
         try:
             sound[field] = _millionths(value) if key in BANDS else msgspec.convert(_plain(key, value), FIELDS[field])
-        except (msgspec.ValidationError, ValueError) as error:
-            mistakes.append(f"{where}: {key} = {value!r}: {error}")
+        except ValueError as error:  # msgspec's too
+            rule = f"; must be {SHAPES[key]}" if key in SHAPES else ""
+            mistakes.append(f"{where}: {key} = {value!r}: {error}{rule}")
     return Asset(**sound) if "asset" in sound else None
 
 

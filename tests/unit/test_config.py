@@ -154,6 +154,10 @@ def schedule(*changes: str) -> str:
 
 DAY = schedule("08:00 call", "09:00 open", "17:00 closed")
 NAME_RULE = "must be 1 to 24 characters of A-Z 0-9 . _ -, not dots only"
+CHANGES = 'must be changes such as { at = "09:00", status = "open" }, the status "call", "open", "closed" or "halted"'
+DAYS = 'must be a list of days, each "mon", "tue", "wed", "thu", "fri", "sat" or "sun"'
+IN_PRICE_UNITS = "must be a whole number, in price units: with price_scale = 2, 100.25 is 10025"
+IN_QUANTITY_UNITS = "must be a whole number, in quantity units: with quantity_scale = 2, 1.5 is 150"
 IN_ASSET = [
     ("x = 1", f"x = 1: no such key; there are {KEYS}"),
     ("price_scale = 'two'", "price_scale = 'two': Expected `int`, got `str`"),
@@ -172,7 +176,11 @@ IN_ASSET = [
     ("min_price = 11\nmax_price = 10", "min_price = 11: must be 1 or more, at most max_price"),
     ("tick_size = 11\nmax_price = 10", "max_price = 10: must be tick_size or more, at most 2^63 - 1"),
     (f"max_price = {2**63}", f"max_price = {2**63}: must be tick_size or more, at most 2^63 - 1"),
-    ("self_trade = 'maybe'", "self_trade = 'maybe': Invalid enum value 'maybe'"),
+    ("self_trade = 'maybe'", "self_trade = 'maybe': Invalid enum value 'maybe'; must be \"prevent\" or \"allow\""),
+    ("self_trade = true", 'self_trade = True: Expected `str`, got `bool`; must be "prevent" or "allow"'),
+    ("reference_price = 100.25", f"reference_price = 100.25: Expected `int`, got `float`; {IN_PRICE_UNITS}"),
+    ("tick_size = '0.05'", f"tick_size = '0.05': Expected `int`, got `str`; {IN_PRICE_UNITS}"),
+    ("lot_size = 0.1", f"lot_size = 0.1: Expected `int`, got `float`; {IN_QUANTITY_UNITS}"),
     ("reference_price = -1", "reference_price = -1: must be 0 (none), or a multiple of tick_size from min_price to"),
     ("tick_size = 5\nreference_price = 7", "reference_price = 7: must be 0 (none), or a multiple of tick_size from"),
     ("max_price = 9\nreference_price = 10", "reference_price = 10: must be 0 (none), or a multiple of tick_size from"),
@@ -188,9 +196,16 @@ IN_ASSET = [
     ("price_band_ppm = 5", f"price_band_ppm = 5: no such key; there are {KEYS}"),
     ("call_seconds = 0", "call_seconds = 0: must be 1 to 86,400"),
     ("call_seconds = 86401", "call_seconds = 86401: must be 1 to 86,400"),
-    ("schedule = '09:00'", "schedule = '09:00': Expected `array`, got `str`"),
-    ("schedule = [{ at = '09:00' }]", "schedule = [{'at': '09:00'}]: Object missing required field `status`"),
-    (schedule("09:00 opened"), "schedule = [{'at': '09:00', 'status': 'opened'}]: Invalid enum value 'opened'"),
+    ("call_seconds = '2m'", "call_seconds = '2m': Expected `int`, got `str`; must be a whole number of seconds"),
+    ("schedule = '09:00'", f"schedule = '09:00': Expected `array`, got `str`; {CHANGES}"),
+    (
+        "schedule = [{ at = '09:00' }]",
+        f"schedule = [{{'at': '09:00'}}]: Object missing required field `status` - at `$[0]`; {CHANGES}",
+    ),
+    (
+        schedule("09:00 opened"),
+        "schedule = [{'at': '09:00', 'status': 'opened'}]: Invalid enum value 'opened' - at `$[0].status`; " + CHANGES,
+    ),
     (
         "schedule = [{ at = '9', status = 'open', x = 1 }]",
         "schedule = [{'at': '9', 'status': 'open', 'x': 1}]: Object c",
@@ -221,7 +236,7 @@ IN_ASSET = [
     ("time_zone = ''", "time_zone = '': must be a name of the IANA database"),
     (DAY + "trading_days = []", "trading_days = (): must be one day or more, each once"),
     (DAY + "trading_days = ['mon', 'mon']", "trading_days = ('mon', 'mon'): must be one day or more, each once"),
-    (DAY + "trading_days = ['Monday']", "trading_days = ['Monday']: Invalid enum value 'Monday'"),
+    (DAY + "trading_days = ['Monday']", f"trading_days = ['Monday']: Invalid enum value 'Monday' - at `$[0]`; {DAYS}"),
     ("trading_days = ['mon']", f"trading_days = ('mon',): {ALONE}"),
     ("closed_dates = ['2026-12-25']", f"closed_dates = ('2026-12-25',): {ALONE}"),
     (DAY + "closed_dates = ['2026-02-29']", "closed_dates = '2026-02-29': must be a date that there is"),
