@@ -7,7 +7,7 @@ order that has one.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct, structs
 
@@ -36,6 +36,7 @@ from exchange.core.requests import (
 
 ASSET = "ACME"
 LARGEST = 2**62  # quantity
+HUGE = (LARGEST, LARGEST, LARGEST - 1, LARGEST - 2, 2**61, 2**60, 1, 2)  # two fill a level, or all but, or too much
 MOST_PARTS = 50  # of an iceberg: it trades part by part
 SCHEDULE = (ScheduledChange("08:00", "call"), ScheduledChange("09:00", "open"), ScheduledChange("17:30", "closed"))
 PREVENTIONS: tuple[SelfTradePrevention, ...] = ("cancel_oldest", "cancel_both", "decrement_and_cancel")
@@ -46,7 +47,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     """How often what happens: of 100 requests, of 100 new orders, of 1000 requests; and in which ranges."""
 
     prices: range = range(95, 106)
-    quantities: range = range(1, 21)
+    quantities: Sequence[int] = range(1, 21)
     accounts: tuple[str, ...] = ("ann", "bob", "dan", "sue")
     remembered: int = 60  # how many orders back amends and cancels reach
     time_steps: tuple[int, ...] = (1,)  # from one request to the next, in nanoseconds
@@ -97,7 +98,9 @@ PROFILES = {
         definitions=0,
     ),
     # So large that levels reach the bound of their total.
-    "huge": Profile(prices=range(98, 103), quantities=range(2**60, LARGEST), takers=10),
+    "huge": Profile(
+        prices=range(98, 103), quantities=HUGE, takers=10, stops=25, timed=20, preventions=20, min_quantities=3
+    ),
     # One account: whatever meets is a self-trade.
     "lonely": Profile(accounts=("ann",), prices=range(98, 103), definitions=5),
     # Many stops close to the market: one trade elects several, and theirs elect more.
@@ -416,7 +419,7 @@ def _any_profile(source: random.Random, profile: Profile) -> Profile:
     narrow, wide, short = range(98, 103), range(92, 109), range(8, 21)
     return Profile(
         prices=source.choice((narrow, narrow, range(95, 106), wide, range(90, 111, 5), short)),
-        quantities=source.choice((range(1, 4), range(1, 21), range(1, 21), range(1, 101), range(2**60, LARGEST))),
+        quantities=source.choice((range(1, 4), range(1, 21), range(1, 21), range(1, 101), HUGE)),
         accounts=ALL_ACCOUNTS[: source.choice((1, 2, 2, 4, 4))],
         remembered=share(15, 40),
         time_steps=source.choice(((1,), ALL_TIME_STEPS)),

@@ -307,6 +307,12 @@ def test_both_books_agree_on_random_requests(profile: str) -> None:
     run(SEED, profile, count)
 
 
+def test_both_books_agree_on_openings_before_there_is_a_reference_price() -> None:
+    for seed in range(SEED, SEED + 40):
+        print(f"python -m tests.naive --requests 70 --seed {seed} --profile ticks --check-every 1")
+        run(seed, "ticks", 70)
+
+
 def events_of(profile: str, count: int) -> Iterator[list[Event]]:
     matching = Matching()
     for record in random_requests(1, PROFILES[profile], count):
