@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from exchange.client.day import ASSET_TABLE
-from exchange.config import Config
+from exchange.config import Config, load
 from exchange.store.embedded import database_dsn
-from tests.end_to_end.exchange import Shell, is_ready, process_exists, started
+from tests.end_to_end.exchange import Shell, answers, is_ready, process_exists, started
 from tests.support import Daemon, running, wait_until, write_config
 
 OTHERS = """
@@ -112,6 +112,14 @@ def test_a_day_starts_an_exchange_of_its_own_and_leaves_nothing(tmp_path: Path, 
     assert "call (volatility_interruption)" in shown
     assert "check passed: " in shown
     assert list(temporary.iterdir()) == []
+
+    kept = shell.json("simulate", "--day", "--seed", "3", "--asset", "KEPT", "--keep")
+    assert list(temporary.iterdir()) == [Path(kept["folder"])]
+    config = load(Path(kept["folder"]) / "config", Path(kept["folder"]) / "var")
+    assert config.asset("KEPT").has_sessions
+    assert config.clock.mode == "manual"
+    assert not answers(config)
+    assert list(config.journal_folder.iterdir())
 
 
 def test_a_day_that_is_broken_off_leaves_nothing_either(tmp_path: Path, temporary: Path) -> None:

@@ -240,9 +240,15 @@ class _Wait:
         )
 
     def taken(self, asset: str) -> int:
-        """Return the last request of an asset that the order handler has taken, as of a second ago."""
+        """Return the last request of an asset that the order handler has taken, as of now. Raises Failed."""
+        now = time.time_ns()
+        self.until("the order handler says what it has taken", lambda: self._written("order_handler") >= now)
         page = self._page("order_handler")
         return page["processed"].get(asset, 0) if page is not None else 0
+
+    def _written(self, daemon: str) -> int:
+        page = self._page(daemon)
+        return page["time"] if page is not None else 0
 
     def _page(self, daemon: str) -> Page | None:
         return next((page for page in read_pages(self.config.status_folder) if page["daemon"] == daemon), None)

@@ -20,6 +20,7 @@ from exchange.client.day_orders import (
     IN_CALL,
     IN_TRADING,
     NEEDED_STEPS,
+    NEEDED_UNITS,
     WIDTH_STEPS,
     DayMarket,
     Request,
@@ -109,8 +110,8 @@ def check_asset(config: Config, name: str) -> Asset:
     highest = beyond(asset, price + WIDTH_STEPS * step, asset.volatility_band_ppm)
     if asset.price_band_ppm and beyond(asset, price - WIDTH_STEPS * step, asset.price_band_ppm) <= highest:
         raise Failed(f"{name}: price_band is not wider than volatility_band, which nothing can reach then")
-    if 60 * unit_of(asset) > asset.max_quantity:
-        raise Failed(f"{name}: max_quantity is below 60 times the smallest quantity, {unit_of(asset)}")
+    if NEEDED_UNITS * unit_of(asset) > asset.max_quantity:
+        raise Failed(f"{name}: max_quantity is below {NEEDED_UNITS} times the smallest quantity, {unit_of(asset)}")
     return asset
 
 

@@ -18,6 +18,7 @@ from exchange.core.messages import AmendOrder, CancelOrder, NewOrder, SideName
 
 WIDTH_STEPS = 10  # of the crowd's prices around the middle, and more than any scene's
 NEEDED_STEPS = 3 * WIDTH_STEPS  # that the volatility band must be wide, so that the crowd stays within it
+NEEDED_UNITS = 60  # that one order may have
 MODES: tuple[SelfTradePrevention, ...] = ("cancel_newest", "cancel_oldest", "cancel_both", "decrement_and_cancel")
 
 IN_CALL = {"limit": 70, "iceberg": 8, "stop": 4, "stop_limit": 3, "cancel": 8, "amend": 7}  # weights
@@ -45,8 +46,13 @@ def step_of(asset: Asset, price: int) -> int:
 
 
 def unit_of(asset: Asset) -> int:
-    """Return what the day's quantities are multiples of: the smallest quantity, in whole lots."""
-    return -(-asset.min_quantity // asset.lot_size) * asset.lot_size
+    """Return what the day's quantities are multiples of: a hundredth where the asset has such fractions, else a lot.
+
+    It is never less than the smallest quantity, nor so much that the day's orders would be above the largest.
+    """
+    smallest: int = -(-asset.min_quantity // asset.lot_size) * asset.lot_size
+    hundredth: int = 10 ** max(asset.quantity_scale - 2, 0) // asset.lot_size * asset.lot_size
+    return hundredth if smallest <= hundredth <= asset.max_quantity // NEEDED_UNITS else smallest
 
 
 def beyond(asset: Asset, price: int, ppm: int) -> int:
