@@ -3,6 +3,7 @@
 import configparser
 import os
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_paths_are_filled_in_and_spaces_stay_together(config: Config) -> None:
     supervision.write_files(config)
     parser = read_programs(config)
     matching = parser["program:matching-BTC-USD"]
-    assert matching["command"].endswith('python" -m daemons.matching BTC-USD')
+    assert matching["command"] == f'"{sys.executable}" -m daemons.matching BTC-USD'
     assert matching["directory"] == str(PROJECT)
     assert matching["stdout_logfile"] == f"{config.data}/log/matching-BTC-USD.log"
     assert f'EXCHANGE_DATA="{config.data}"' in parser["supervisord"]["environment"]
