@@ -119,7 +119,7 @@ PROFILES = {
         timed=20,
         statuses=60,
         definitions=5,
-        delists=1,
+        delists=4,
         reference_prices=(0, 0, 99, 101, 150),
         sessions=True,
     ),
