@@ -24,6 +24,7 @@ from exchange.core.asset import Asset, Status
 from exchange.core.requests import Record
 
 MILLISECOND = 1_000_000  # nanoseconds
+MOST_LOOKS = 1_000  # at sessions that turn out to be alive, before others get their turn
 
 
 class ExpireDue(Struct, frozen=True):
@@ -276,8 +277,14 @@ class Timers:
         return None
 
     def take_silent(self, now: int) -> Act | None:
-        """Return the next thing to do since somebody was silent up to `now`, None where there is none."""
-        while (first := self.silences.first()) is not None and first[0] <= now:
+        """Return the next thing to do since somebody was silent up to `now`, None where there is none.
+
+        Or where so many were found alive that the rest is to be looked at later: `next_due` is in the past then.
+        """
+        for _ in range(MOST_LOOKS):
+            first = self.silences.first()
+            if first is None or first[0] > now:
+                break
             kind, account = key = first[1]
             self.silences.clear(key)
             if kind == CANCEL_ALL:

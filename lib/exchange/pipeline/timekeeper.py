@@ -16,6 +16,7 @@ from exchange.pipeline.stream import HEARTBEAT_SECONDS
 HEARTBEAT_MS = round(HEARTBEAT_SECONDS * 1000)
 STALL_NS = 1_000_000_000  # a turn of the loop that took that long did not listen: nobody was silent meanwhile
 COMMIT_ACTS = 1_000  # acts of a clock that is set far ahead, after which they are put on disk
+TURN_ACTS = 1_000  # on silence, before the clients get their turn
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +67,8 @@ class Timekeeper:
         self._do(self.timers.take, now)
 
     def act_on_silence(self) -> None:
-        """Do what is due since somebody was silent, after the clients' requests were taken."""
-        self._do(self.timers.take_silent, self.turn)
+        """Do what is due since somebody was silent, after the clients' requests were taken; of much, a part a turn."""
+        self._do(self.timers.take_silent, self.turn, TURN_ACTS)
 
     def set_clock(self, clock: ManualClock, to_ns: int) -> bool:
         """Set a manual clock, and do all that is due on the way, each at its own time, in that order.
@@ -91,13 +92,13 @@ class Timekeeper:
         """Return whether any act is sure to find room on disk: one takes a place in each queue at most."""
         return self.entry.has_room(len(self.entry.queues) + 1)
 
-    def _do(self, take: Callable[[int], timers.Act | None], now: int) -> int:
-        """Carry out what is due as of `now`; return how much it was."""
+    def _do(self, take: Callable[[int], timers.Act | None], now: int, most: int | None = None) -> int:
+        """Carry out what is due as of `now`, or the first acts of it; return how much it was."""
         due = self.timers.next_due()
         if due is None or due > now:
             return 0
         acts = 0
-        while self._has_room() and (act := take(now)) is not None:
+        while acts != most and self._has_room() and (act := take(now)) is not None:
             self.carry_out[type(act)](act)
             self.handler.journal_records()
             acts += 1
