@@ -37,7 +37,10 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
 
 
 def _new(context: zmq.Context[zmq.Socket[bytes]], kind: int, send: int, receive: int) -> zmq.Socket[bytes]:
-    socket = context.socket(kind)
+    try:
+        socket = context.socket(kind)
+    except zmq.ZMQError as error:
+        raise OSError(error.errno, f"no room for another socket: {error.strerror}") from None
     socket.linger = 0
     socket.sndhwm = send
     socket.rcvhwm = receive

@@ -1,0 +1,18 @@
+"""Where there is no room for another socket."""
+
+import pytest
+import zmq
+
+from exchange.pipeline import sockets
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pyzmq's half-made socket, let go
+def test_a_socket_too_many_is_told_as_an_oserror() -> None:
+    context = sockets.new_context()
+    context.set(zmq.MAX_SOCKETS, 1)
+    try:
+        sockets.subscriber(context, ())
+        with pytest.raises(OSError, match="no room for another socket"):
+            sockets.subscriber(context, ())
+    finally:
+        context.destroy(linger=0)
