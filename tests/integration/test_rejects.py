@@ -269,6 +269,22 @@ def test_a_ping_takes_nothing_but_an_account_and_a_request_id(venue: Venue) -> N
     refused(venue.entry.ask(type="ping", account="Owner"), "ping", "malformed", "account 'Owner'")
 
 
+def test_the_reject_of_an_unknown_key_says_which_there_are(venue: Venue) -> None:
+    order = venue.order("ann", "buy", 20, 10)
+    text = refused(venue.entry.ask(order | {"display": 10}), "new_order", "malformed", "`display`")["text"]
+    keys = text.split("; new_order takes ")[1].split(", ")
+    assert {*order.keys() - {"type"}, "display_quantity", "price"} <= set(keys)
+    (reply,) = venue.entry.ask([{"type": "mass_cancel", "account": "ann", "symbol": "ACME"}])
+    refused(reply, "mass_cancel", "malformed", "`symbol`; mass_cancel takes request_id, asset, side, account")
+    query = venue.query.ask(type="trades", asset="ACME", count=5)
+    refused(query, "trades", "malformed", "`count`; trades takes request_id, asset, limit")
+
+
+@pytest.mark.parametrize("type_", [[], {}, ["ping"], b"ping", None, 7, "pong"])
+def test_of_a_request_of_no_type_no_keys_are_told(venue: Venue, type_: Any) -> None:
+    assert " takes " not in refused(venue.entry.ask(type=type_, x=1), None, "malformed", "type")["text"]
+
+
 def test_a_client_order_id_is_used_once(venue: Venue, resting: tuple[str, Message]) -> None:
     account, order = resting
     again = venue.order(account, "buy", 40, 100, client_order_id=order["client_order_id"])

@@ -6,7 +6,7 @@ and `by`, which the journal keeps, is what they say of themselves. The messages 
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import zmq
@@ -19,14 +19,14 @@ from exchange.core.request_checks import Rejection
 from exchange.core.requests import Record
 from exchange.pipeline import codec, sockets
 from exchange.pipeline.clock import LATEST, ManualClock
-from exchange.pipeline.order_handler import OrderHandler, malformed, too_long
+from exchange.pipeline.order_handler import OrderHandler, keys_by_type, malformed, too_long
 from exchange.pipeline.schedule import ScheduleError, zone
 from exchange.pipeline.timekeeper import Timekeeper
 
 MOST_ASSETS = 1000  # a process each
 LONGEST_NAME = 64  # characters of `by`
 DRAIN = 20  # acts between two turns of the clients
-ACT_TYPES = ("change_status", "cancel", "add_asset", "remove_asset", "set_clock", "clock")
+ACT_KEYS = keys_by_type(get_args(messages.AnyAct))
 
 decode_act = msgspec.msgpack.Decoder(messages.AnyAct).decode
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Admin:
         try:
             act = decode_act(payload)
         except codec.DecodeError as error:
-            return Refused(reason="malformed", text=malformed(payload, error, ACT_TYPES).text)
+            return Refused(reason="malformed", text=malformed(payload, error, ACT_KEYS).text)
         try:
             if type(act) is not messages.ReadClock:
                 _check_name(act.by)

@@ -10,7 +10,7 @@ since somebody was silent, the operators' acts; then `commit`.
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
@@ -18,7 +18,7 @@ import zmq
 
 from exchange.core.asset import Status
 from exchange.core.messages import NewOrder, OrderEntryReply, OrderEntryRequest, Reject, Session
-from exchange.core.order_entry import TYPE_NAMES, OrderEntry
+from exchange.core.order_entry import OrderEntry
 from exchange.core.request_checks import readable_id
 from exchange.core.requests import MassCancel
 from exchange.core.risk import RiskLimits
@@ -28,8 +28,8 @@ from exchange.pipeline.clock import Clock
 from exchange.pipeline.journal import Journal
 
 MAX_BATCH = 100  # requests in one frame
-REQUEST_TYPES = tuple(TYPE_NAMES.values())
 PATH = re.compile(r"\$\.(\w+)")
+UNKNOWN_KEY = re.compile(r"Object contains unknown field `.*`\Z", re.DOTALL)  # of the request itself: there is no path
 CHOICES: dict[str, tuple[str, ...]] = {  # what may stand in the fields that take one of a few words
     field.name: get_args(field.type) for field in msgspec.structs.fields(NewOrder) if get_origin(field.type) is Literal
 }
@@ -249,13 +249,24 @@ def too_long(payload: bytes) -> Reject:
     return malformed(b"", f"a frame of {len(payload)} bytes: must be {sockets.MAX_REQUEST_BYTES} at most")
 
 
-def malformed(payload: bytes, error: object, kinds: Sequence[str] = REQUEST_TYPES) -> Reject:
+def keys_by_type(kinds: Iterable[Any]) -> dict[str, tuple[str, ...]]:
+    """Return the keys that each of these kinds of request may have, by its type."""
+    return {
+        kind.__struct_config__.tag: tuple(field.encode_name for field in msgspec.structs.fields(kind)) for kind in kinds
+    }
+
+
+REQUEST_KEYS = keys_by_type(get_args(OrderEntryRequest))
+
+
+def malformed(payload: bytes, error: object, kinds: Mapping[str, tuple[str, ...]] = REQUEST_KEYS) -> Reject:
     """Return the reject of a payload that could not be decoded, with what of it could be read.
 
-    `kinds` are the types of request that the endpoint takes.
+    `kinds` are the types of request that the endpoint takes, each with its keys.
     """
     fields = codec.describe_map(payload)
-    kind = fields.get("type")
+    named = fields.get("type")
+    kind = named if isinstance(named, str) and named in kinds else None
     text = str(error)
     path = PATH.search(text)
     if path is not None and path[1] in fields:
@@ -264,8 +275,10 @@ def malformed(payload: bytes, error: object, kinds: Sequence[str] = REQUEST_TYPE
         choices = kinds if key == "type" else CHOICES.get(key, ())
         if choices:
             text += f"; must be one of {', '.join(choices)}"
+    elif kind is not None and UNKNOWN_KEY.match(text):
+        text += f"; {kind} takes {', '.join(kinds[kind])}"
     return Reject(
-        request=kind if isinstance(kind, str) and kind in kinds else msgspec.UNSET,
+        request=msgspec.UNSET if kind is None else kind,
         reason="malformed",
         text=text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}...",
         client_order_id=readable_text(fields.get("client_order_id")),

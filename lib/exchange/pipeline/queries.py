@@ -17,7 +17,7 @@ from exchange.core.request_checks import Rejection, check_request_id, readable_i
 from exchange.core.requests import BUY, SELL, Side
 from exchange.pipeline import codec, sockets
 from exchange.pipeline.notifier import AssetBoard, Notifier
-from exchange.pipeline.order_handler import malformed, too_long
+from exchange.pipeline.order_handler import keys_by_type, malformed, too_long
 
 MAX_MESSAGES = 1000  # in one reply
 DRAIN = 20  # queries answered, at most, before the events get their turn
@@ -53,7 +53,7 @@ class Queries:
             messages.SequencesQuery: self._sequences,
             messages.OpenOrdersQuery: self._open_orders,
         }
-        self.kinds = [str(query.__struct_config__.tag) for query in get_args(messages.Query)]
+        self.kinds = keys_by_type(get_args(messages.Query))
 
     def serve(self) -> None:
         """Answer the queries that are waiting."""
