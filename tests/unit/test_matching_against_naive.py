@@ -328,7 +328,7 @@ def test_the_profiles_reach_what_they_are_for() -> None:
     assert max(cascades) > 3, "a trade elects several stops, and theirs elect more"
     assert any(
         type(events[0]) is TradeExecuted and type(events[-1]) is StatusChanged
-        for events in events_of("sessions", 1000)
+        for events in events_of("sessions", 4000)
         if events
     ), "an auction"
     kinds = {type(event) for events in events_of("everything", 10_000) for event in events}
