@@ -112,8 +112,8 @@ PROFILES = {
     # Calls with crossed books, auctions and halts. Few prices and small quantities make all the ties.
     "sessions": Profile(
         prices=range(98, 103),
-        quantities=range(1, 6),
-        icebergs=15,
+        quantities=range(1, 8),
+        icebergs=40,
         stops=10,
         min_quantities=3,
         timed=20,
