@@ -8,6 +8,7 @@ For each number of orders (1,000, 10,000 and 100,000 unless told otherwise) prin
 - `stops_in_chain`: one trade elects a stop, whose trade elects the next, and so on: as many rounds as stops;
 - `sweep`: one market order trades with that many resting orders, at ten orders a price;
 - `iceberg`: one market order trades with that many parts of one iceberg;
+- `mass_cancel`: one request cancels that many orders, each at its own price, the worst ones first;
 - `call`: that many orders enter during a call, each with the indicative price worked out anew;
 - `auction`: the auction that ends it; half of them buy and half sell, at 200 prices that cross.
 
@@ -26,7 +27,18 @@ from collections.abc import Callable, Sequence
 from exchange.core.asset import Asset
 from exchange.core.events import OrderTriggered, TradeExecuted
 from exchange.core.matching import Matching
-from exchange.core.requests import BUY, SELL, ChangeStatus, DefineAsset, Instructions, NewOrder, Record, Request, Side
+from exchange.core.requests import (
+    BUY,
+    SELL,
+    ChangeStatus,
+    DefineAsset,
+    Instructions,
+    MassCancel,
+    NewOrder,
+    Record,
+    Request,
+    Side,
+)
 
 SIZES = (1_000, 10_000, 100_000)
 RUNS = 3
@@ -110,6 +122,13 @@ def call(count: int) -> tuple[Asked, Callable[[], list[object]]]:
     return asked, enter
 
 
+def mass_cancel(count: int) -> tuple[Asked, Callable[[], list[object]]]:
+    asked = Asked()
+    for number in range(count):
+        asked.order("maker", BUY, 1, 1 + number)
+    return asked, lambda: asked.apply(MassCancel(0), "maker")
+
+
 def auction(count: int) -> tuple[Asked, Callable[[], list[object]]]:
     asked, enter = call(count)
     enter()
@@ -121,6 +140,7 @@ CASES: dict[str, Case] = {
     "stops_in_chain": stops_in_chain,
     "sweep": sweep,
     "iceberg": iceberg,
+    "mass_cancel": mass_cancel,
     "call": call,
     "auction": auction,
 }
@@ -137,7 +157,7 @@ def seconds(case: Case, count: int) -> float:
     gc.enable()
     if case in (stops_at_once, stops_in_chain):
         assert sum(type(event) is OrderTriggered for event in events) == count
-    if case not in (call, auction):
+    if case not in (call, auction, mass_cancel):
         assert sum(type(event) is TradeExecuted for event in events) >= count
     asked.matching.check()
     return spent

@@ -7,8 +7,10 @@ on random requests, either both are right or both err alike. `tests/pair.py` run
 """
 
 import copy
+import math
 import sys
 from dataclasses import dataclass
+from fractions import Fraction
 
 from exchange.core.asset import Asset, Status
 from exchange.core.events import (
@@ -33,6 +35,7 @@ from exchange.core.events import (
 )
 from exchange.core.requests import (
     BUY,
+    MAX_HIDDEN_PARTS,
     MAX_PARTS,
     SELL,
     AmendOrder,
@@ -557,10 +560,16 @@ class NaiveMatching:
         return None
 
     def _overflows(self, order: NaiveOrder, price: int, quantity: int) -> bool:
-        """Say whether the level would hold more than it may with that quantity of the order in it."""
+        """Say whether the level would hold more than it may with that quantity of the order in it.
+
+        Or the side's icebergs would have more parts yet to be shown than they may.
+        """
         others = [each for each in self.resting if each is not order]
         level = sum(each.open for each in others if (each.side, each.price) == (order.side, price))
-        return level + quantity > LARGEST
+        hidden = [(each.open - each.shown, each.display_quantity) for each in others if each.side == order.side]
+        hidden.append((max(quantity - order.display_quantity, 0), order.display_quantity))
+        parts = sum(math.ceil(Fraction(quantity, display)) for quantity, display in hidden if display)
+        return level + quantity > LARGEST or parts > MAX_HIDDEN_PARTS
 
 
 def is_beyond(price: int, reference: int, band_ppm: int) -> bool:

@@ -1,11 +1,13 @@
 """The book's two ladders: places in a queue, the best price, levels deep enough to change their queue, `check()`."""
 
+import random
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from exchange.core.book import DEEP, Book, Ladder, Level, Order, orders_of
+from exchange.core.book import DEEP, MANY, Book, Ladder, Level, Order, orders_of
 from exchange.core.requests import BUY, SELL, Side
 from tests.market import Market
 
@@ -314,3 +316,45 @@ def test_a_ladder_of_its_own_is_sound() -> None:
     ladder = Ladder(BUY)
     ladder.check()
     assert list(ladder.best_first()) == []
+
+
+@pytest.mark.parametrize("count", [MANY - 1, MANY, 5 * MANY])
+def test_many_orders_leave_together_wherever_they_are(count: int) -> None:
+    """Some levels go, some stay, some are the best; others' orders stay as they are."""
+    market = Market()
+    source = random.Random(count)
+    prices = list(range(1, 2 * count))
+    source.shuffle(prices)
+    for price in prices[:count]:
+        market.buy(1, at=price, by="ann")
+    for price in prices[::3]:
+        market.buy(2, at=price, by="bob")
+    assert len(market.mass_cancel(by="ann")) == count
+    market.matching.check()
+    assert market.book() == [
+        f"buy {price}: {count + 1 + number} has 2"
+        for price, number in sorted(((price, number) for number, price in enumerate(prices[::3])), reverse=True)
+    ]
+    market.sell(2 * len(prices), at=1)
+    assert market.matching.book.best(BUY) is None
+
+
+def test_a_mass_cancel_takes_each_level_out_of_the_ladder_once() -> None:
+    """One by one, each would move all that are better: counted, since time is no test."""
+
+    class Keys(list[int]):
+        deleted = 0
+
+        def __delitem__(self, place: Any) -> None:
+            Keys.deleted += 1
+            super().__delitem__(place)
+
+    market = Market()
+    for price in range(1, 10 * MANY):
+        market.buy(1, at=price)
+    ladder = market.matching.book.ladders[BUY]
+    ladder.keys = Keys(ladder.keys)
+    market.mass_cancel()
+    assert Keys.deleted == 0
+    assert not ladder.keys
+    market.matching.check()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from exchange.core.asset import MAX_INTEGER
-from exchange.core.requests import MAX_PARTS
+from exchange.core.requests import MAX_HIDDEN_PARTS, MAX_PARTS
 from tests.market import Market
 
 # -- 8. icebergs -------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_rule_8_a_cancel_reports_all_that_was_open() -> None:
 
 def test_rule_8_a_levels_bound_counts_what_is_hidden() -> None:
     market = Market()
-    market.buy(MAX_INTEGER - 1, at=100, show=1)
+    market.buy(MAX_INTEGER - 1, at=100, show=2**60)
     assert market.buy(2, at=100) == ["2 rejected (invalid_quantity)"]
     assert market.buy(1, at=100) == [
         "3 accepted",
@@ -593,3 +593,21 @@ def test_rule_13_fok_with_decrement_that_meets_an_own_order_before_it_is_full_is
         "5 accepted",
         "trade 1: 3 @ 100, maker 1 of sue, taker 5 of ann buys",
     ]
+
+
+def test_rule_8_the_icebergs_of_a_side_have_so_many_parts_and_no_more() -> None:
+    """One order may trade with all of them: that must stay one request's work, and fit one record of the event log."""
+    market = Market()
+    icebergs = MAX_HIDDEN_PARTS // (MAX_PARTS - 1)
+    for _ in range(icebergs):
+        market.sell(MAX_PARTS, at=100, show=1)
+    left = MAX_HIDDEN_PARTS - icebergs * (MAX_PARTS - 1)
+    too_many, just = icebergs + 1, icebergs + 2
+    assert market.sell(left + 2, at=101, show=1) == [f"{too_many} rejected (invalid_quantity)"]
+    assert market.sell(left + 1, at=101, show=1)[0] == f"{just} accepted"
+    assert market.amend(just, quantity=left + 2, by="sue") == [f"amend of {just} rejected (invalid_quantity)"]
+    assert market.buy(10, at=99, show=1)[0] == f"{just + 1} accepted", "the other side has its own"
+    assert market.sell(10, at=102)[0] == f"{just + 2} accepted", "what hides nothing is no matter"
+    market.buy(3, at=100)
+    assert market.sell(4, at=101, show=1)[0] == f"{just + 4} accepted", "three parts have been shown since"
+    market.matching.check()

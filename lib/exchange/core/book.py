@@ -28,6 +28,7 @@ from msgspec import Struct
 from exchange.core.requests import BUY, SELL, OrderType, SelfTradePrevention, Side, TimeInForce
 
 DEEP = 64  # orders in a level's queue, from which it is an OrderedDict
+MANY = 64  # orders to be removed, from which their levels' keys go together
 
 
 class Account(Struct, gc=False):
@@ -51,6 +52,11 @@ class Terms(Struct, gc=False):
     hidden: int = 0  # open, and not shown; 0 unless it rests
     waiting: bool = False  # a stop outside the book
     arrival: int = 0  # of a stop that waits: its place among those of the same stop price
+
+    @property
+    def hidden_parts(self) -> int:
+        """How many more parts there are to be shown."""
+        return -(-self.hidden // self.display_quantity) if self.hidden else 0
 
 
 class Order(Struct, gc=False):
@@ -88,13 +94,14 @@ Queue = Order | Level  # what is at a price: one order, or several; either says 
 class Ladder:
     """One side's price levels."""
 
-    __slots__ = ("hidden", "keys", "levels", "side")
+    __slots__ = ("hidden", "hidden_parts", "keys", "levels", "side")
 
     def __init__(self, side: Side) -> None:
         self.side: Side = side
         self.levels: dict[int, Queue] = {}  # by key
         self.keys: list[int] = []  # sorted, the best last
         self.hidden: dict[int, int] = {}  # by key, of the levels that have hidden quantity
+        self.hidden_parts = 0  # of all levels
 
     def reduce(self, order: Order, by: int) -> None:
         """Take `by` off what an order shows, its place in the queue kept; something must stay shown."""
@@ -109,19 +116,28 @@ class Ladder:
         terms = order.terms
         if terms is not None and terms.hidden:
             hidden = min(by, terms.hidden)
+            self.reveal(order, terms)
             terms.hidden -= hidden
-            self.hide(order.side * order.price, -hidden)
+            self.hide(order, terms)
             by -= hidden
         if by:
             self.reduce(order, by)
 
-    def hide(self, key: int, by: int) -> None:
-        """Change the sum of a level's hidden quantity."""
-        hidden = self.hidden.get(key, 0) + by
-        if hidden:
-            self.hidden[key] = hidden
-        else:
-            del self.hidden[key]
+    def hide(self, order: Order, terms: Terms) -> None:
+        """Count an order's hidden quantity to its level's."""
+        if terms.hidden:
+            key = order.side * order.price
+            self.hidden[key] = self.hidden.get(key, 0) + terms.hidden
+            self.hidden_parts += terms.hidden_parts
+
+    def reveal(self, order: Order, terms: Terms) -> None:
+        """Count an order's hidden quantity to its level's no more."""
+        if terms.hidden:
+            key = order.side * order.price
+            self.hidden[key] -= terms.hidden
+            if not self.hidden[key]:
+                del self.hidden[key]
+            self.hidden_parts -= terms.hidden_parts
 
     def at(self, price: int) -> tuple[int, int]:
         """Return the shown quantity at a price and the number of its orders, zeros where there is no level."""
@@ -144,6 +160,7 @@ class Ladder:
         """Assert every invariant of the ladder. O(orders)."""
         assert self.keys == sorted(self.levels), "the keys are the levels', sorted"
         assert self.hidden.keys() <= self.levels.keys(), "what is hidden is in a level"
+        parts = 0
         for key, level in self.levels.items():
             orders = orders_of(level)
             assert self.hidden.get(key, 0) == sum(order.hidden for order in orders), (
@@ -160,6 +177,8 @@ class Ladder:
                     assert not order.terms.waiting, "what waits is not in the book"
                     assert not order.hidden or order.leaves <= order.terms.display_quantity
                 assert order.account.orders[order.order_id] is order, "an account holds all that it has in the book"
+                parts += 0 if order.terms is None else order.terms.hidden_parts
+        assert self.hidden_parts == parts, "the parts are the orders'"
 
 
 def orders_of(level: Queue) -> Collection[Order]:
@@ -170,12 +189,13 @@ def orders_of(level: Queue) -> Collection[Order]:
 class Book:
     """Both ladders, and every account with its live orders."""
 
-    __slots__ = ("accounts", "ladders")
+    __slots__ = ("accounts", "ladders", "removing_many")
 
     def __init__(self) -> None:
         buys, sells = Ladder(BUY), Ladder(SELL)
         self.ladders = (sells, buys, sells)  # by side: [1] the buys, [-1] the sells
         self.accounts: dict[str, Account] = {}
+        self.removing_many = False
 
     def account(self, name: str) -> Account:
         """Return the account of that name, new where it has none yet."""
@@ -200,7 +220,7 @@ class Book:
         if terms is not None and 0 < terms.display_quantity < order.leaves:
             terms.hidden = order.leaves - terms.display_quantity
             order.leaves = terms.display_quantity
-            ladder.hide(key, terms.hidden)
+            ladder.hide(order, terms)
         levels = ladder.levels
         level = levels.get(key)
         if level is None:
@@ -227,8 +247,8 @@ class Book:
         side = order.side
         key = side * order.price
         ladder = self.ladders[side]
-        if ladder.hidden and order.terms is not None and order.terms.hidden:
-            ladder.hide(key, -order.terms.hidden)
+        if ladder.hidden and order.terms is not None:
+            ladder.reveal(order, order.terms)
         levels = ladder.levels
         level = levels[key]
         if level is not order:
@@ -242,8 +262,23 @@ class Book:
         keys = ladder.keys
         if keys[-1] == key:
             keys.pop()
-        else:
+        elif not self.removing_many:
             del keys[bisect_left(keys, key)]
+
+    def begin_removing(self, count: int) -> None:
+        """Prepare for the removal of that many orders, in any order, and nothing else, until `end_removing`.
+
+        Where they are many, the keys of levels that go are taken out of the ladders together at the end: one by one
+        each would move all those behind it.
+        """
+        self.removing_many = count >= MANY
+
+    def end_removing(self) -> None:
+        if self.removing_many:
+            self.removing_many = False
+            for ladder in self.ladders[1:]:
+                if len(ladder.keys) != len(ladder.levels):
+                    ladder.keys[:] = [key for key in ladder.keys if key in ladder.levels]
 
     def replenish(self, order: Order) -> bool:
         """Show the next part of an order that was just removed with its shown part used up; False where it has none."""
@@ -270,6 +305,7 @@ class Book:
 
     def check(self, may_cross: bool = False) -> None:
         """Assert every invariant of the book. O(orders). It may be crossed only where that is said."""
+        assert not self.removing_many
         resting = 0
         for ladder in self.ladders[1:]:
             ladder.check()

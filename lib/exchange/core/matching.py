@@ -138,12 +138,10 @@ class Matching(Trading):
             return "market_closed"
         if price and self.beyond_price_band(price):
             return "price_band"
-        if (
-            order_type == "limit"
-            and time_in_force in RESTING
-            and self.book.ladders[request.side].open_at(price) + request.quantity > MAX_INTEGER
-        ):
-            return "invalid_quantity"
+        if order_type == "limit" and time_in_force in RESTING:
+            display_quantity = (request.instructions or NO_INSTRUCTIONS).display_quantity
+            if self.no_room(request.side, price, request.quantity, display_quantity, None):
+                return "invalid_quantity"
         return None
 
     def _order(self, request: NewOrder, account: str) -> tuple[Order, Terms]:
@@ -213,13 +211,11 @@ class Matching(Trading):
 
     def _replace(self, order: Order, terms: Terms, price: int, quantity: int, leaves: int) -> None:
         """Give a resting order another price or more quantity: it enters anew."""
-        ladder = self.book.ladders[order.side]
         keys = self.book.ladders[-order.side].keys
         if terms.post_only and self.status == "open" and keys and keys[-1] >= -order.side * price:
             self.events.append(AmendRejected(order.order_id, "post_only"))
             return
-        beside = ladder.open_at(price) - (order.open if price == order.price else 0)
-        if beside + leaves > MAX_INTEGER:
+        if self.no_room(order.side, price, leaves, terms.display_quantity, order):
             self.events.append(AmendRejected(order.order_id, "invalid_quantity"))
             return
         self.book.remove(order)
@@ -246,9 +242,11 @@ class Matching(Trading):
         if owner is None:
             return
         # By id is by arrival: ids rise, and an amend moves an order in its queue but not in its age.
-        for _, order in sorted(owner.orders.items()):
-            if request.side in (0, order.side):
-                self.cancel(order, request.reason)
+        orders = [order for _, order in sorted(owner.orders.items()) if request.side in (0, order.side)]
+        self.book.begin_removing(len(orders))
+        for order in orders:
+            self.cancel(order, request.reason)
+        self.book.end_removing()
 
     # -- stops ---------------------------------------------------------------------------------------------------------
 
@@ -260,7 +258,7 @@ class Matching(Trading):
         """Have a stop that does not wait any more enter as a market or limit order."""
         self.events.append(OrderTriggered(order.order_id))
         rests = terms.order_type == "stop_limit" and terms.time_in_force in RESTING
-        if rests and self.book.ladders[order.side].open_at(order.price) + order.leaves > MAX_INTEGER:
+        if rests and self.no_room(order.side, order.price, order.leaves, terms.display_quantity, None):
             self._end_incoming(order, "invalid_quantity")
         else:
             self.enter_with_terms(order, terms)
@@ -334,13 +332,18 @@ class Matching(Trading):
         self.refresh()
 
     def _expire(self, request: Expire, account: str) -> None:
-        for order in self.expiries.due(self.time, request.day):
+        due = self.expiries.due(self.time, request.day)
+        self.book.begin_removing(len(due))
+        for order in due:
             self.expire(order)
+        self.book.end_removing()
 
     def _delist(self, request: Delist, account: str) -> None:
         live = [order for owner in self.book.accounts.values() for order in owner.orders.values()]
+        self.book.begin_removing(len(live))
         for order in sorted(live, key=lambda order: order.order_id):
             self.cancel(order, "operator")
+        self.book.end_removing()
         self.delisted = True
         self._set_status("closed", "delisted")
 

@@ -23,6 +23,7 @@ SelfTradePrevention = Literal["cancel_newest", "cancel_oldest", "cancel_both", "
 RequestId = str | int | None
 MassCancelReason = Literal["mass_cancel", "disconnected", "operator"]
 MAX_PARTS = 10_000  # of an iceberg: each is a trade and an event of its own, and one order may trade with them all
+MAX_HIDDEN_PARTS = 500_000  # of all icebergs on one side of an asset's book: one order may trade with them all
 EXCHANGE = ""  # the "asset" of the exchange's own queue: of requests that concern no asset, and no matching daemon
 
 

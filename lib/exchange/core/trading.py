@@ -5,7 +5,7 @@
 goes through `enter_with_terms`, and shares `_trade` with it.
 """
 
-from exchange.core.asset import MILLION, Asset, Status
+from exchange.core.asset import MAX_INTEGER, MILLION, Asset, Status
 from exchange.core.auction import NO_AUCTION, Crossing, indicative
 from exchange.core.book import Book, Level, Order, Terms, orders_of
 from exchange.core.events import (
@@ -21,7 +21,7 @@ from exchange.core.events import (
     TradeExecuted,
 )
 from exchange.core.expiries import Expiries
-from exchange.core.requests import BUY, SELL, TimeInForce
+from exchange.core.requests import BUY, MAX_HIDDEN_PARTS, SELL, Side, TimeInForce
 from exchange.core.stops import Stops
 
 NO_LIMIT = -(2**64)  # below every key of a ladder: a market order reaches all of them
@@ -280,6 +280,20 @@ class Trading:
             if wanted <= 0 or leaves < wanted:
                 return wanted <= 0
         return False
+
+    def no_room(self, side: Side, price: int, quantity: int, display_quantity: int, instead: Order | None) -> bool:
+        """Return whether an order that rests would lift its level's total, or its side's hidden parts, above the bound.
+
+        It may rest `instead` of one, which it then is itself, amended.
+        """
+        ladder = self.book.ladders[side]
+        total, parts = ladder.open_at(price) + quantity, ladder.hidden_parts
+        if instead is not None:
+            parts -= 0 if instead.terms is None else instead.terms.hidden_parts
+            total -= instead.open if instead.price == price else 0
+        if 0 < display_quantity < quantity:
+            parts += -(-quantity // display_quantity) - 1
+        return total > MAX_INTEGER or parts > MAX_HIDDEN_PARTS
 
     def _rest(self, order: Order) -> None:
         leaves = order.leaves
