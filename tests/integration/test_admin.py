@@ -153,6 +153,8 @@ def test_a_matching_daemon_that_comes_later_gets_all_of_its_asset(tmp_path: Path
     ("definition", "text"),
     [
         (GOLD | {"tick_size": 0}, "tick_size 0"),
+        (GOLD | {"tick_size": 2, "min_price": 3, "max_price": 3}, "max_price 3: must be such that there is a price"),
+        (GOLD | {"price_band_ppm": 1_000_001}, "price_band_ppm 1000001: must be 0 (none) to 1000000 millionths"),
         (GOLD | {"asset": "gold"}, "asset 'gold'"),
         (GOLD | {"colour": "yellow"}, "colour"),
         (GOLD | {"time_zone": "Europe/Atlantis"}, "tzdata"),

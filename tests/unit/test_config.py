@@ -139,7 +139,7 @@ KEYS = (
     "self_trade, reference_price, price_band, volatility_band, call_seconds, schedule, time_zone, trading_days, "
     "closed_dates, day_roll"
 )
-FRACTION = 'must be a fraction, such as "0.10" for 10 %, in whole millionths, 0 (no band) to 1000'
+FRACTION = 'must be a fraction above 0, at most 1, in whole millionths: 10 % is "0.1"; leave it out for no band'
 TIME = 'must be a time of day, "HH:MM" or "HH:MM:SS", from 00:00 to 23:59:59'
 ALONE = "must be left out where there is no schedule: without one the asset is open always"
 REST = 'must be "closed" at the end, since there are days on which the schedule rests: it lasts until the next one'
@@ -176,6 +176,14 @@ IN_ASSET = [
     ("min_price = 11\nmax_price = 10", "min_price = 11: must be 1 or more, at most max_price"),
     ("tick_size = 11\nmax_price = 10", "max_price = 10: must be tick_size or more, at most 2^63 - 1"),
     (f"max_price = {2**63}", f"max_price = {2**63}: must be tick_size or more, at most 2^63 - 1"),
+    (
+        "tick_size = 2\nmin_price = 3\nmax_price = 3",
+        "max_price = 3: must be such that there is a price: a multiple of tick_size, from min_price to max_price",
+    ),
+    (
+        "lot_size = 10\nmin_quantity = 11\nmax_quantity = 19",
+        "max_quantity = 19: must be such that there is a quantity: a multiple of lot_size, from min_quantity to max_q",
+    ),
     ("self_trade = 'maybe'", "self_trade = 'maybe': Invalid enum value 'maybe'; must be \"prevent\" or \"allow\""),
     ("self_trade = true", 'self_trade = True: Expected `str`, got `bool`; must be "prevent" or "allow"'),
     ("reference_price = 100.25", f"reference_price = 100.25: Expected `int`, got `float`; {IN_PRICE_UNITS}"),
@@ -190,7 +198,10 @@ IN_ASSET = [
     ("price_band = '-0.1'", f"price_band = '-0.1': {FRACTION}"),
     ("price_band = 0.0000001", f"price_band = 1e-07: {FRACTION}"),
     ("price_band = '0.1000001'", f"price_band = '0.1000001': {FRACTION}"),
-    ("price_band = 1000.000001", f"price_band = 1000.000001: {FRACTION}"),
+    ("price_band = 0", f"price_band = 0: {FRACTION}"),
+    ("price_band = 10", f"price_band = 10: {FRACTION}"),
+    ("price_band = 1.000001", f"price_band = 1.000001: {FRACTION}"),
+    ("volatility_band = 5", f"volatility_band = 5: {FRACTION}"),
     ("volatility_band = -0.1", f"volatility_band = -0.1: {FRACTION}"),
     ("volatility_band = [0.1]", f"volatility_band = [0.1]: {FRACTION}"),
     ("price_band_ppm = 5", f"price_band_ppm = 5: no such key; there are {KEYS}"),
@@ -333,7 +344,7 @@ def test_a_definition_with_everything_is_taken(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("written", "millionths"), [("0", 0), ("0.1", 100_000), ("1", 1_000_000), ("'1000'", 10**9)])
+@pytest.mark.parametrize(("written", "millionths"), [("'0.000001'", 1), ("0.1", 100_000), ("1", 1_000_000)])
 def test_a_band_is_exact(tmp_path: Path, written: str, millionths: int) -> None:
     (asset,) = read(tmp_path, assets=f"{ONE_ASSET}price_band = {written}\nvolatility_band = {written}").assets
     assert (asset.price_band_ppm, asset.volatility_band_ppm) == (millionths, millionths)

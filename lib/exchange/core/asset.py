@@ -31,7 +31,7 @@ MOST_DATES = 500
 MOST_NAME = 64  # characters of a time zone's name
 TIME_RULE = 'a time of day, "HH:MM" or "HH:MM:SS", from 00:00 to 23:59:59'
 MILLION = 1_000_000
-MAX_PPM = 1_000 * MILLION  # a thousandfold
+MOST_ASSETS = 1000  # listed at a time: each has a process
 
 
 class ScheduledChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,6 +85,10 @@ class Asset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         rule("max_quantity", self.lot_size <= self.max_quantity <= MAX_INTEGER, "lot_size or more, at most 2^63 - 1")
         rule("min_price", 1 <= self.min_price <= self.max_price, "1 or more, at most max_price")
         rule("max_price", self.tick_size <= self.max_price <= MAX_INTEGER, "tick_size or more, at most 2^63 - 1")
+        text = "such that there is a price: a multiple of tick_size, from min_price to max_price"
+        rule("max_price", _has_multiple(self.tick_size, self.min_price, self.max_price), text)
+        text = "such that there is a quantity: a multiple of lot_size, from min_quantity to max_quantity"
+        rule("max_quantity", _has_multiple(self.lot_size, self.min_quantity, self.max_quantity), text)
         rule(
             "reference_price",
             self.reference_price == 0
@@ -94,8 +98,9 @@ class Asset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ),
             "0 (none), or a multiple of tick_size from min_price to max_price",
         )
-        rule("price_band_ppm", 0 <= self.price_band_ppm <= MAX_PPM, f"0 (none) to {MAX_PPM}")
-        rule("volatility_band_ppm", 0 <= self.volatility_band_ppm <= MAX_PPM, f"0 (none) to {MAX_PPM}")
+        millionths = f"0 (none) to {MILLION} millionths: 10 % is {MILLION // 10}"
+        rule("price_band_ppm", 0 <= self.price_band_ppm <= MILLION, millionths)
+        rule("volatility_band_ppm", 0 <= self.volatility_band_ppm <= MILLION, millionths)
         rule("call_seconds", 1 <= self.call_seconds <= 86_400, "1 to 86,400")
         rule(
             "time_zone",
@@ -147,6 +152,11 @@ class Asset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             text = f'another at {last.at!r} than at {first.at!r}, its next: a call ends in an "open" or "closed"'
             found.append(("schedule.status", last.status, text))
         return found
+
+
+def _has_multiple(step: int, least: int, most: int) -> bool:
+    """Return whether a multiple of `step` is from `least` to `most`; true where these break rules of their own."""
+    return not 1 <= least <= most or not 1 <= step <= most or most // step * step >= least
 
 
 def _second(at: str) -> str:

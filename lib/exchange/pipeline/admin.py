@@ -14,7 +14,7 @@ import zmq
 from exchange.core import admin_messages as messages
 from exchange.core import requests
 from exchange.core.admin_messages import AdminReply, Done, Refused
-from exchange.core.asset import Asset
+from exchange.core.asset import MOST_ASSETS, Asset
 from exchange.core.request_checks import Rejection
 from exchange.core.requests import Record
 from exchange.pipeline import codec, sockets
@@ -23,7 +23,6 @@ from exchange.pipeline.order_handler import OrderHandler, keys_by_type, malforme
 from exchange.pipeline.schedule import ScheduleError, zone
 from exchange.pipeline.timekeeper import Timekeeper
 
-MOST_ASSETS = 1000  # a process each
 LONGEST_NAME = 64  # characters of `by`
 DRAIN = 20  # acts between two turns of the clients
 ACT_KEYS = keys_by_type(get_args(messages.AnyAct))
