@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from exchange.core.asset import MAX_INTEGER, Asset, ScheduledChange
+from exchange.core.events import Event, EventRecord, IndicativeChanged, StatusChanged
 from exchange.core.execution_reports import Topic
 from exchange.core.market_data import PUBLIC_TOPICS, Feed
 from exchange.core.matching import Matching
-from exchange.core.requests import BUY, SELL, AmendOrder, DefineAsset, Delist, MassCancel
+from exchange.core.requests import BUY, SELL, AmendOrder, ChangeStatus, DefineAsset, Delist, MassCancel
 from exchange.pipeline.codec import encode
 from tests.published import LevelBook, OrderBook, Published, levels, of_type, plain, queue
 from tests.random_requests import PROFILES, random_requests
@@ -51,6 +52,20 @@ def test_the_numbers_of_each_topic_have_no_gap(profile: str) -> None:
         name: last.get(f"{name}/ACME/", 0) for name in PUBLIC_TOPICS
     }
     assert last.get("trade/ACME/", 0) == matching.trade_id
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_request_has_one_status_message_for_each_change_or_for_another_indicative_alone(profile: str) -> None:
+    feed, matching = Feed("ACME"), Matching()
+    for record in random_requests(SEED, PROFILES[profile], 500):
+        events = matching.apply(record)
+        feed.public.clear()
+        feed.apply(events)
+        kinds = [type(event) for event in events.events]
+        first = record.sequence == 1 and len(kinds) == 1  # the definition of an asset without sessions
+        expected = max(kinds.count(StatusChanged), kinds.count(IndicativeChanged), first)
+        sent = [message for topic, message in feed.public if topic.name == "status/ACME/"]
+        assert len(sent) == expected, f"seed {SEED}, {record}"
 
 
 def sent_bytes(profile: str, seed: int) -> Iterator[bytes]:
@@ -375,15 +390,52 @@ def test_an_interruption_stops_the_trades_and_what_is_left_rests_in_the_call() -
     published.new(1, "sell", 5, 101, "sue")
     published.new(2, "sell", 5, 110, "sue")
     sent = published.new(3, "buy", 9, 110, "bob")
-    assert [message["type"] for message in sent] == [
-        "trade",
-        "order_executed",
-        "status",
-        "order_added",
-        "status",
-        "book",
-        "bbo",
-    ]
-    assert (sent[2]["reason"], sent[2]["indicative_price"]) == ("volatility_interruption", None)
-    assert (sent[4]["reason"], sent[4]["indicative_price"]) == ("volatility_interruption", 110)
+    assert [message["type"] for message in sent] == ["trade", "order_executed", "order_added", "status", "book", "bbo"]
+    found = {"indicative_price": 110, "indicative_quantity": 4, "surplus_side": "sell", "surplus_quantity": 1}
+    assert sent[3] == {
+        "type": "status",
+        "sequence": 2,
+        "status": "call",
+        "reason": "volatility_interruption",
+        **found,
+    }
     assert sent[-1] == {"type": "bbo", "sequence": 2, "bid": (110, 4), "ask": (110, 5)}
+
+
+def test_a_call_that_begins_with_a_crossed_book_says_at_once_what_its_auction_would_give() -> None:
+    """It begins again after a halt, or by schedule after an operator's: no subscriber is told that nothing trades."""
+    published = Published()
+    published.status("call", "operator")
+    published.new(1, "buy", 8, 105, "bob")
+    published.new(2, "sell", 5, 100, "sue")
+    found = {"indicative_price": 105, "indicative_quantity": 5, "surplus_side": "buy", "surplus_quantity": 3}
+    call = {"type": "status", "status": "call"} | found
+    assert published.status("call", "schedule") == [call | {"sequence": 4, "reason": "schedule"}]
+    published.status("halted", "operator")
+    assert published.status("call", "operator") == [call | {"sequence": 6, "reason": "operator"}]
+    published.feed.check()
+    sent = published.request(MassCancel(0), "sue")
+    assert of_type(sent, "status") == [call | {"sequence": 7, "reason": "operator"} | NOTHING_YET]
+
+
+def test_each_change_of_status_within_a_request_is_published_and_the_last_call_has_the_indicative() -> None:
+    feed = Feed("ACME")
+    changes: list[Event] = [
+        StatusChanged("call", "operator"),
+        StatusChanged("open", "operator"),
+        StatusChanged("call", "schedule"),
+        StatusChanged("call", "volatility_interruption"),
+        IndicativeChanged(105, 5, 1, 3),
+    ]
+    request = ChangeStatus("call", "operator")
+    feed.apply(EventRecord("ACME", 1, 1, "", request, 1, changes))
+    assert [
+        (message["sequence"], message["status"], message["reason"], message.get("indicative_price", "none"))
+        for message in (plain(message) for _, message in feed.public)
+    ] == [
+        (1, "call", "operator", None),
+        (2, "open", "operator", "none"),
+        (3, "call", "schedule", None),
+        (4, "call", "volatility_interruption", 105),
+    ]
+    feed.check()

@@ -31,6 +31,7 @@ class Feed:
         self.asset = asset
         self.definition: Asset | None = None
         self.status: messages.Status | None = None  # as it was last published
+        self.call: events.StatusChanged | None = None  # the call that this request began, if that is not published yet
         self.book = Book()
         self.orders: dict[int, PublishedOrder] = {}  # all live ones: events name orders of any account
         self.reports = Reports(asset)
@@ -73,8 +74,7 @@ class Feed:
         handlers = self.handlers
         for event in record.events:
             handlers[type(event)](record, event)
-        if self.touched:
-            self._publish_levels(record.time)
+        self._finish(record)
 
     def apply_in_parts(self, record: EventRecord, size: int) -> Iterator[None]:
         """Do the same, and stop after every `size` events and at the end, for the caller to empty the lists.
@@ -86,8 +86,7 @@ class Feed:
             self.handlers[type(event)](record, event)
             if place % size == 0:
                 yield
-        if self.touched:
-            self._publish_levels(record.time)
+        self._finish(record)
         yield
 
     def _begin(self, record: EventRecord) -> None:
@@ -96,6 +95,12 @@ class Feed:
         self.time = record.time
         # A new order that only rests adds to a level, one that makes a single trade takes off one: both change it.
         self.compares = len(record.events) > 2 or type(record.request) is not NewOrder
+
+    def _finish(self, record: EventRecord) -> None:
+        if self.call is not None:
+            self._publish_call(record.time)
+        if self.touched:
+            self._publish_levels(record.time)
 
     # -- orders enter, trade, rest -------------------------------------------------------------------------------------
 
@@ -309,12 +314,26 @@ class Feed:
             self._publish_status("open", "defined", record.time)
 
     def _status_changed(self, record: EventRecord, event: events.StatusChanged) -> None:
-        self._publish_status(event.status, event.reason, record.time)
+        if self.call is not None:
+            self._publish_call(record.time)
+        if event.status == "call":
+            self.call = event  # what its auction would give comes in the same request, if it would give anything
+        else:
+            self._publish_status(event.status, event.reason, record.time)
 
     def _indicative_changed(self, record: EventRecord, event: events.IndicativeChanged) -> None:
+        if self.call is not None:
+            self._publish_call(record.time, event)
+            return
         assert self.status is not None
         assert self.status.status == "call"
         self._publish_status("call", self.status.reason, record.time, event)
+
+    def _publish_call(self, time: int, indicative: events.IndicativeChanged = NO_INDICATIVE) -> None:
+        """Publish that a call has begun, with what its auction would give."""
+        assert self.call is not None
+        self._publish_status("call", self.call.reason, time, indicative)
+        self.call = None
 
     def _publish_status(
         self,
@@ -439,4 +458,5 @@ class Feed:
         assert live == self.orders, "every live order is its account's"
         assert self.entering is None, "an order enters within its request"
         assert self.replaced is None
+        assert self.call is None, "that a call has begun is published within its request"
         assert not self.touched
