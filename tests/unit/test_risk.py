@@ -13,6 +13,7 @@ from exchange.core.requests import BUY, SELL, Record
 from exchange.core.risk import FEW_BUCKETS, NANOSECONDS, RiskLimit, RiskLimits, watches_open_orders
 from exchange.pipeline import codec
 from exchange.pipeline.open_orders import MOST_COUNTS, OpenOrderReports
+from tests.random_requests import PROFILES, random_requests
 
 SECOND = NANOSECONDS
 IN_FORCE: tuple[requests.TimeInForce, ...] = ("gtc", "gtc", "ioc", "day")
@@ -374,6 +375,100 @@ def test_only_accounts_that_a_request_may_have_changed_are_reported() -> None:
         codec.OpenOrders("ACME", 4, {"ann": 0, "cat": 0}),
         codec.OpenOrders("ACME", 5, {"cat": 0}),
     ]
+
+
+class Reported:
+    """The counts that an asset's reports have given, as the order handler comes to know them."""
+
+    def __init__(self, matching: Matching) -> None:
+        self.matching = matching
+        self.reports = OpenOrderReports("ACME", matching.book.accounts)
+        self.sequence = 0
+        self.counts: dict[str, int] = {}
+        self.complete = 0  # how many complete counts there were
+
+    def apply(self, account: str, request: requests.Request) -> dict[str, int]:
+        """Apply a request, and return what is reported after it."""
+        return self.note(Record("ACME", self.sequence + 1, (self.sequence + 1) * 1000, account, request))
+
+    def note(self, record: Record) -> dict[str, int]:
+        self.sequence = record.sequence
+        self.reports.note(self.matching.apply(record))
+        told: dict[str, int] = {}
+
+        def send(message: bytes) -> bool:
+            control = codec.decode_control(message)
+            assert isinstance(control, codec.OpenOrders)
+            told.update(control.counts)
+            self.complete += control.complete
+            return True
+
+        self.reports.send(record.sequence, send)
+        self.counts |= told
+        return told
+
+
+def timed(order_id: int, side: requests.Side, price: int, until: int) -> requests.NewOrder:
+    """Return an order for one that is good till a time, or (0) for the day."""
+    instructions = requests.Instructions(expire_time=until) if until else None
+    return requests.NewOrder(order_id, "x", side, 1, price, "limit", "gtd" if until else "day", instructions)
+
+
+def test_of_what_the_exchange_ends_by_itself_only_the_owners_are_reported() -> None:
+    reported = Reported(Matching())
+    reported.apply("", requests.DefineAsset(Asset(asset="ACME")))
+    for order_id, (account, until) in enumerate((("ann", 5000), ("bob", 90_000), ("cat", 0), ("dan", 0)), 1):
+        reported.apply(account, timed(order_id, BUY, 90, until))
+    reported.apply("eve", requests.NewOrder(5, "x", BUY, 1, 90))
+    assert reported.apply("", requests.Expire()) == {"ann": 0}
+    assert reported.apply("", requests.Expire(day=True)) == {"cat": 0, "dan": 0}
+    assert reported.apply("", requests.Expire()) == {}
+    assert reported.apply("", requests.ChangeStatus("call", "operator")) == {}
+    reported.apply("fay", requests.NewOrder(6, "x", SELL, 1, 90))
+    assert reported.apply("", requests.ChangeStatus("open", "operator")) == {"fay": 0, "bob": 0}
+    assert reported.apply("", requests.Delist("olga")) == {"eve": 0}
+    assert reported.complete == 1, "the first"
+
+
+def test_stops_that_anybody_s_trade_elects_are_reported_for_their_owners() -> None:
+    reported = Reported(Matching())
+    reported.apply("", requests.DefineAsset(Asset(asset="ACME")))
+    for order_id, account in enumerate(("ann", "bob"), 1):
+        stop = requests.Instructions(stop_price=100)
+        reported.apply(account, requests.NewOrder(order_id, "x", BUY, 1, 0, "stop", "gtc", stop))
+    reported.apply("cat", requests.NewOrder(3, "x", SELL, 2, 100))
+    told = reported.apply("dan", requests.NewOrder(4, "x", BUY, 1, 100))
+    assert told == {"ann": 0, "bob": 0, "cat": 0, "dan": 0}, "one stop took what cat had left, the other nothing"
+    assert reported.complete == 1
+
+
+def test_a_report_that_could_not_be_sent_is_sent_later_and_is_of_the_same_accounts() -> None:
+    reported = Reported(Matching())
+    reported.apply("", requests.DefineAsset(Asset(asset="ACME")))
+    reported.apply("ann", requests.NewOrder(1, "x", BUY, 1, 100))
+    reported.reports.note(
+        reported.matching.apply(Record("ACME", 3, 3000, "bob", requests.NewOrder(2, "x", BUY, 1, 100)))
+    )
+    reported.reports.send(3, lambda _: False)
+    reported.sequence = 3
+    assert reported.apply("cat", requests.NewOrder(3, "x", BUY, 1, 100)) == {"bob": 1, "cat": 1}
+    assert reported.complete == 1
+
+
+@pytest.mark.parametrize("profile", ["everything", "lonely", "stops", "sessions"])
+def test_after_one_complete_count_what_is_reported_is_what_is_open_whatever_happens(profile: str) -> None:
+    """Random requests of every kind: expiries, calls, delistings, cascades of stops, self-trades."""
+    matching = Matching()
+    reported = Reported(matching)
+    told = 0
+    for record in random_requests(7, PROFILES[profile], 3000):
+        told += bool(reported.note(record))
+        accounts = matching.book.accounts
+        open_orders = {name: len(account.orders) for name, account in accounts.items() if account.orders}
+        assert {name: count for name, count in reported.counts.items() if count} == open_orders, record
+        assert len(reported.reports.owners) == sum(open_orders.values()), "nothing is remembered of what ended"
+    assert told > 1000
+    assert reported.complete == 1
 
 
 def test_a_great_many_accounts_are_reported_in_parts_that_fit() -> None:
