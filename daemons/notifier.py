@@ -10,12 +10,11 @@ from exchange.pipeline import sockets
 from exchange.pipeline.asset_list import AssetList
 from exchange.pipeline.daemon import Stop, load_config, run, settle_memory
 from exchange.pipeline.message_store import MessageStore
-from exchange.pipeline.notifier import AssetBoard, Notifier
+from exchange.pipeline.notifier import AssetBoard, Notifier, logged_assets
 from exchange.pipeline.queries import Queries
 from exchange.pipeline.sources import EventSources
 from exchange.status import Lock, StatusPage
 
-HEARTBEAT_SECONDS = 1.0
 POLL_MS = 250
 
 
@@ -24,6 +23,7 @@ def main(arguments: list[str], stop: Stop) -> None:
     config = load_config()
     folder = config.data / "notifier"
     lock = Lock(folder / "lock", "a notifier on this data folder")
+    logged_before = logged_assets(config)
 
     # Parts
     context = sockets.new_context()
@@ -47,12 +47,11 @@ def main(arguments: list[str], stop: Stop) -> None:
     poller = zmq.Poller()
     for socket in (*notifier.sources.sockets(), notifier.private, queries.clients):
         poller.register(socket, zmq.POLLIN)
-    heartbeat_due = 0.0
     settled = False
     while not stop:
         for asset in assets.added(time.monotonic()):
             logging.info("%s: is new", asset.asset)
-            poller.register(notifier.add(new_board(asset)), zmq.POLLIN)
+            poller.register(notifier.add(new_board(asset), asset.asset in logged_before), zmq.POLLIN)
         ready = dict(poller.poll(POLL_MS))
         notifier.serve_events()
         if queries.clients in ready:
@@ -60,11 +59,8 @@ def main(arguments: list[str], stop: Stop) -> None:
         if notifier.private in ready:
             for _ in sockets.drain(notifier.private, 1000):
                 pass  # who subscribes to what is not used; not read, it would pile up
-        now = time.monotonic()
-        notifier.sources.ask(now)
-        if now >= heartbeat_due:
-            heartbeat_due = now + HEARTBEAT_SECONDS
-            notifier.heartbeat()
+        notifier.sources.ask(time.monotonic())
+        notifier.heartbeat()
         if page.due():
             page.write(
                 "catching up" if notifier.catching_up else "running",

@@ -1,14 +1,26 @@
 """The public topics as an outsider sees them: exact keys, gapless numbers, books that can be rebuilt."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
-from tests.integration.operators import Operator
+from exchange.core.asset import Asset
+from exchange.core.matching import Matching
+from exchange.core.requests import BUY, DefineAsset, MassCancel, NewOrder, Record, Request
+from exchange.pipeline import notifier as pipeline
+from exchange.pipeline import sockets
+from exchange.pipeline.message_store import MessageStore
+from exchange.pipeline.sources import EventSources
+from exchange.status import read_pages
+from tests.integration.operators import MANUAL, SMALL, Operator
 from tests.integration.outsider import Message, Subscription, Venue, trade_at_random, wait_for_sequences, whole_topic
 from tests.integration.outsider import venue as running_venue
+from tests.support import Daemon, wait_until, write_config
 
 NAMES = ("trade", "bbo", "book", "order", "status")
 KEYS = {
@@ -208,6 +220,112 @@ def test_an_auction_of_thousands_of_trades_is_published_whole(venue: Venue, feed
         assert [report["exec_type"] for report in reports] == ["new"] * count + ["trade"] * count
         assert [report["sequence"] for report in reports] == list(range(1, 2 * count + 1))
     private.close()
+
+
+def test_heartbeats_go_on_while_one_huge_request_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each says what has left so far, in the middle of the request too."""
+    monkeypatch.setattr(pipeline, "HEARTBEAT_SECONDS", 0.0)
+    config, context, asset, count = write_config(tmp_path), sockets.new_context(), Asset(asset="ACME"), 12_000
+    notifier = pipeline.Notifier(
+        {},
+        EventSources(context, config),
+        sockets.client_publisher(context, config.endpoints.market_data, 1_000_000),
+        sockets.client_publisher(context, config.endpoints.private, 1_000_000, zmq.XPUB),
+    )
+    board = pipeline.AssetBoard(asset, MessageStore(tmp_path, 1_000_000), 1000)
+    board.live_from = 0
+    notifier.boards["ACME"] = board
+    feed = Subscription(context, config.endpoints.market_data, "order/ACME/", "heartbeat/")
+
+    def subscribed() -> bool:
+        notifier.heartbeat()
+        feed.drain()
+        return bool(feed.arrived)
+
+    wait_until(subscribed, "the subscription is in effect")
+    matching = Matching()
+    requests: list[Request] = [DefineAsset(asset)]
+    requests += [NewOrder(number, f"c{number}", BUY, 1, 100) for number in range(1, count + 1)]
+    requests.append(MassCancel(0))
+    for number, request in enumerate(requests, 1):
+        notifier.publish(board, [matching.apply(Record("ACME", number, number, "bob", request))])
+    feed.wait_for_sequence("order/ACME/", 2 * count)
+    last, said = 0, set()
+    for topic, message in feed.arrived:
+        if topic == "heartbeat/":
+            assert message["sequences"]["order/ACME/"] == last
+            said.add(last)
+        else:
+            last = message["sequence"]
+    assert {number for number in said if count < number < 2 * count}, "in the middle"
+    context.destroy(linger=0)
+    board.store.close()
+
+
+# -- assets that come while it runs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extra", [SMALL, MANUAL])
+def test_an_asset_that_comes_is_published_from_its_first_message_on_and_again_never(tmp_path: Path, extra: str) -> None:
+    table = '\n[[asset]]\nasset = "SILVER"\n'
+    with running_venue(tmp_path, extra) as exchange, closing(Operator(exchange)) as operator:
+        assets = exchange.config.folder / "assets.toml"
+        others = assets.read_text()
+        public, private = (
+            exchange.public(*(f"{name}/SILVER/" for name in NAMES)),
+            exchange.private("execution/ann/SILVER/"),
+        )
+        operator.do("add_asset", definition={"asset": "SILVER"})
+        exchange.enter("ann", "buy", 30, 1000, asset="SILVER")
+        matching = Daemon(exchange.config, "matching", "SILVER")
+        try:
+            # The notifier hears of it when some of its requests are applied already.
+            exchange.notifier.signal(signal.SIGSTOP)
+            assets.write_text(others + table)
+            matching.start()
+            wait_until(lambda: applied(exchange, "SILVER") == 2, "the matching daemon has caught up")
+            exchange.notifier.signal(signal.SIGCONT)
+            assert [each["reason"] for each in public.wait_for_count("status/SILVER/", 1)] == ["defined"]
+            exchange.enter("ben", "sell", 10, 1000, asset="SILVER")
+            last = {"status": 1, "order": 2, "trade": 1, "book": 2, "bbo": 2}
+            for name, number in last.items():
+                public.wait_for_sequence(f"{name}/SILVER/", number)
+            private.wait_for_sequence("execution/ann/SILVER/", 2)
+            for topic, messages in (public.messages | private.messages).items():
+                if "SILVER" in topic:
+                    assert [message["sequence"] for message in messages] == list(range(1, len(messages) + 1)), topic
+
+            # It is off the list while the notifier starts again, and comes back.
+            assets.write_text(others)
+            exchange.notifier.kill()
+            exchange.notifier.start()
+            exchange.wait_until_ready()
+            public.close()
+            public = exchange.public(*(f"{name}/SILVER/" for name in NAMES))
+            assets.write_text(others + table)
+            wait_until(lambda: "SILVER" in listed(exchange), "the notifier follows it again")
+            exchange.settle("SILVER")
+            exchange.enter("ben", "sell", 20, 1000, asset="SILVER")
+            for name, number in last.items():
+                if name != "status":
+                    messages = public.wait_for_sequence(f"{name}/SILVER/", number + 1)
+                    assert [message["sequence"] for message in messages] == [number + 1], "what is new, and no more"
+            assert public.messages["status/SILVER/"] == []
+            assert [message["sequence"] for message in whole_topic(exchange, "status/SILVER/")] == [1]
+            public.close()
+            private.close()
+        finally:
+            matching.kill()
+
+
+def applied(venue: Venue, asset: str) -> int:
+    """Return how many requests an asset's matching daemon says it has applied."""
+    pages = read_pages(venue.config.status_folder)
+    return next((page["processed"][asset] for page in pages if page["daemon"] == f"matching-{asset}"), 0)
+
+
+def listed(venue: Venue) -> set[str]:
+    return {each["asset"] for each in venue.query.ask(type="assets")["assets"]}
 
 
 # -- books -------------------------------------------------------------------------------------------------------------

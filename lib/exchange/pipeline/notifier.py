@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import zmq
 
+from exchange.config import Config
 from exchange.core import messages
 from exchange.core.asset import Asset, Status
 from exchange.core.events import EventRecord
@@ -17,11 +18,17 @@ from exchange.pipeline.message_store import MessageStore
 from exchange.pipeline.sources import EventSources
 
 HEARTBEAT_TOPIC = b"heartbeat/"
+HEARTBEAT_SECONDS = 1.0
 TRADES_KEPT = 1000  # of an asset, for the trades query
 PATIENCE_SECONDS = 5.0  # after a start, for matching daemons that have not been heard of
 FIRST_REPORTS = ("new", "rejected")  # one of which each order has
 TURN_SECONDS = 0.05  # of publishing, after which queries and heartbeats get their turn
 PART_EVENTS = 5000  # of one request, folded in and published at a time: what comes of more is never all in memory
+
+
+def logged_assets(config: Config) -> frozenset[str]:
+    """Return the assets that have an event log, traded now or not: of any other nothing has ever been published."""
+    return frozenset(folder.name for folder in config.event_log_folder("").glob("*"))
 
 
 class AssetBoard:
@@ -78,13 +85,18 @@ class Notifier:
         self.send_public, self.send_private = sockets.bare_send(public), sockets.bare_send(private)
         self.published = 0
         self.started_at = time.monotonic()
+        self.heartbeat_due = 0.0
 
-    def add(self, board: AssetBoard) -> zmq.Socket[bytes]:
-        """Take up an asset that is new, as soon as its matching daemon is heard of; nobody waits for it until then.
+    def add(self, board: AssetBoard, logged_before: bool) -> zmq.Socket[bytes]:
+        """Take up another asset, as soon as its matching daemon is heard of; nobody waits for it until then.
 
-        Returns the socket to wait for as well.
+        Unless it had an event log before this process started, all of it is published, however late it is heard of.
+        (The time of its first record would not tell: a clock that is set by hand shows any.) Returns the socket to wait
+        for as well.
         """
         asset = board.feed.asset
+        if not logged_before:
+            board.live_from = 0
         self.added[asset] = board
         return self.sources.add(asset)
 
@@ -112,6 +124,8 @@ class Notifier:
                 for _ in feed.apply_in_parts(record, PART_EVENTS):
                     self._publish(board, live)
                     board.store.write()
+                    if live:
+                        self.heartbeat()
             else:
                 feed.apply(record)
                 self._publish(board, live)
@@ -156,7 +170,11 @@ class Notifier:
         board.feed.private.clear()
 
     def heartbeat(self) -> None:
-        """Publish the public topics' last numbers."""
+        """Publish the public topics' last numbers, where that is due."""
+        now = time.monotonic()
+        if now < self.heartbeat_due:
+            return
+        self.heartbeat_due = now + HEARTBEAT_SECONDS
         message = messages.Heartbeat(time.time_ns(), self.public_sequences())
         self.public.send(HEARTBEAT_TOPIC, sockets.SNDMORE)
         self.public.send(encode(message))
