@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from exchange.core.asset import MAX_INTEGER, Asset, ScheduledChange
+from exchange.core.book import MANY
 from exchange.core.events import Event, EventRecord, IndicativeChanged, StatusChanged
 from exchange.core.execution_reports import Topic
 from exchange.core.market_data import PUBLIC_TOPICS, Feed
 from exchange.core.matching import Matching
-from exchange.core.requests import BUY, SELL, AmendOrder, ChangeStatus, DefineAsset, Delist, MassCancel
+from exchange.core.requests import BUY, SELL, AmendOrder, ChangeStatus, DefineAsset, Delist, MassCancel, Record
 from exchange.pipeline.codec import encode
 from tests.published import LevelBook, OrderBook, Published, levels, of_type, plain, queue
 from tests.random_requests import PROFILES, random_requests
@@ -439,3 +440,20 @@ def test_each_change_of_status_within_a_request_is_published_and_the_last_call_h
         (4, "call", "volatility_interruption", 105),
     ]
     feed.check()
+
+
+@pytest.mark.parametrize("by_parts", [False, True])
+def test_a_mass_cancel_of_many_levels_leaves_the_others(by_parts: bool) -> None:
+    published = Published()
+    for price in range(1, 4 * MANY):
+        published.new(price, "buy", 1, price, "bob" if price % 3 else "ann")
+    record = Record("ACME", published.matching.sequence + 1, 0, "bob", MassCancel(0))
+    events = published.matching.apply(record)
+    if by_parts:
+        for _ in published.feed.apply_in_parts(events, 10):
+            pass
+    else:
+        published.feed.apply(events)
+    published.feed.check()
+    book = list(published.feed.book.ladders[BUY].best_first())
+    assert [price for price, _, _ in book] == list(reversed(range(3, 4 * MANY, 3)))

@@ -16,9 +16,21 @@ from exchange.core.book import Book, Terms
 from exchange.core.events import EventRecord
 from exchange.core.execution_reports import PublishedOrder, Report, Reports, Topic, new_topic
 from exchange.core.messages import PublicMessage, SideName
-from exchange.core.requests import BUY, SELL, SIDE_NAMES, AmendOrder, CancelOrder, DefineAsset, NewOrder
+from exchange.core.requests import (
+    BUY,
+    SELL,
+    SIDE_NAMES,
+    AmendOrder,
+    CancelOrder,
+    DefineAsset,
+    Delist,
+    Expire,
+    MassCancel,
+    NewOrder,
+)
 
 PUBLIC_TOPICS = ("trade", "bbo", "book", "order", "status")
+REMOVALS = frozenset((MassCancel, Expire, Delist))  # requests that take orders out of the book and do nothing else
 NO_INDICATIVE = events.IndicativeChanged(0, 0, 0, 0)
 
 Message = tuple[Topic, PublicMessage]
@@ -94,9 +106,14 @@ class Feed:
         self.sequence = record.sequence
         self.time = record.time
         # A new order that only rests adds to a level, one that makes a single trade takes off one: both change it.
-        self.compares = len(record.events) > 2 or type(record.request) is not NewOrder
+        request_type = type(record.request)
+        self.compares = len(record.events) > 2 or request_type is not NewOrder
+        if request_type in REMOVALS:
+            self.book.begin_removing(len(record.events))
 
     def _finish(self, record: EventRecord) -> None:
+        if self.book.removing_many:
+            self.book.end_removing()
         if self.call is not None:
             self._publish_call(record.time)
         if self.touched:
