@@ -14,6 +14,7 @@ import msgpack
 import pytest
 
 from exchange.core.requests import ChangeStatus, DefineAsset, Delist, MassCancel
+from exchange.core.times import time_text
 from tests.integration.operators import (
     DAY,
     HOUR,
@@ -179,7 +180,9 @@ def test_a_manual_clock_stands_until_it_is_set_and_goes_forward_only(exchange: V
     for time in (now, -1, 2**63):
         reason, text = refusal(operator, "set_clock", time=time)
         assert reason == "malformed"
-        assert str(time) in text
+        assert (
+            f"time {time} ({time_text(time)}): must be {now + SECOND} ({time_text(now + SECOND)}), the clock's" in text
+        )
     assert operator.clock() == now + SECOND
 
 

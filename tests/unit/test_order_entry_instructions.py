@@ -108,9 +108,14 @@ REJECTED: list[tuple[messages.NewOrder, str, str]] = [
     (
         new_order(time_in_force="gtd", expire_time=1000),
         "unsupported",
-        "time_in_force gtd with expire_time 1000: it must be later than now, 1000, in nanoseconds since the Unix epoch",
+        "time_in_force gtd with expire_time 1000 (1970-01-01T00:00:00.000001Z): it must be later than now, 1000 "
+        "(1970-01-01T00:00:00.000001Z), in nanoseconds since the Unix epoch",
     ),
-    (new_order(time_in_force="gtd", expire_time=-1), "unsupported", "expire_time -1: it must be later than now"),
+    (
+        new_order(time_in_force="gtd", expire_time=-1),
+        "unsupported",
+        "expire_time -1 (1969-12-31T23:59:59.999999999Z): it must be later than now",
+    ),
     (
         new_order(time_in_force="gtd", expire_time=2**63),
         "malformed",

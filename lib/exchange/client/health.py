@@ -39,7 +39,7 @@ class EndpointHealth(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
-    """`statuses` are the assets' trading statuses; empty where the query endpoint does not answer."""
+    """`statuses` are the listed assets' trading statuses; empty where the query endpoint does not answer."""
 
     daemons: list[DaemonHealth]
     order_entry: EndpointHealth
@@ -58,7 +58,8 @@ def check_health(config: Config, timeout: float) -> Health:
         [_daemon(name, pages.get(name)) for name in names],
         _order_entry(config.endpoints.order_entry, timeout),
         query,
-        statuses,
+        # The query endpoint knows those that were taken off the list too.
+        {asset: status for asset, status in statuses.items() if f"matching-{asset}" in names},
     )
 
 

@@ -8,6 +8,7 @@ from exchange.core import messages, requests
 from exchange.core.asset import ACCOUNT_NAME, MAX_INTEGER, Asset
 from exchange.core.messages import RejectReason
 from exchange.core.requests import MAX_PARTS
+from exchange.core.times import time_text
 
 MAX_ID_LENGTH = 36
 MIN_INTERVAL_MS = 10
@@ -172,7 +173,8 @@ def check_instructions(
         if instructions.expire_time <= now:
             raise Rejection(
                 "unsupported",
-                f"time_in_force gtd with expire_time {instructions.expire_time}: it must be later than now, {now}, in "
+                f"time_in_force gtd with expire_time {instructions.expire_time} "
+                f"({time_text(instructions.expire_time)}): it must be later than now, {now} ({time_text(now)}), in "
                 "nanoseconds since the Unix epoch",
             )
 

@@ -17,6 +17,7 @@ from exchange.core.admin_messages import AdminReply, Done, Refused
 from exchange.core.asset import MOST_ASSETS, Asset
 from exchange.core.request_checks import Rejection
 from exchange.core.requests import Record
+from exchange.core.times import time_text
 from exchange.pipeline import codec, sockets
 from exchange.pipeline.clock import LATEST, ManualClock
 from exchange.pipeline.order_handler import OrderHandler, keys_by_type, malformed, too_long
@@ -127,13 +128,17 @@ class Admin:
                 "unsupported",
                 'time: the clock is the system\'s; with clock.mode = "manual" in exchange.toml it can be set',
             )
-        if not clock.now() <= act.time <= LATEST:
+        now = clock.now()
+        if not now <= act.time <= LATEST:
             raise Rejection(
                 "malformed",
-                f"time {act.time}: must be {clock.now()}, the clock's own, to {LATEST}: it goes forward only",
+                f"time {act.time} ({time_text(act.time)}): must be {now} ({time_text(now)}), the clock's own, to "
+                f"{LATEST} ({time_text(LATEST)}): it goes forward only",
             )
         if not self.timekeeper.set_clock(clock, act.time):
-            raise Rejection("busy", f"there is no room on disk: the clock stands at {clock.now()}; try again later")
+            raise Rejection(
+                "busy", f"there is no room on disk: the clock stands at {time_text(clock.now())}; try again later"
+            )
         return self._read_clock(act)
 
     def _read_clock(self, act: messages.SetClock | messages.ReadClock) -> Done:

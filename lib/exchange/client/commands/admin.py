@@ -85,7 +85,8 @@ def cancel_command(account: str, asset: str | None, timeout: float, as_json: boo
         places = ", ".join(f"{name} at sequence {sequence}" for name, sequence in sorted(done.sequences.items()))
         click.echo(f"the orders of {account} are canceled: {places}")
     else:
-        click.echo(f"{account} never had an order{f' in {asset}' if asset else ''}: there is nothing to cancel")
+        where = asset if asset is not None else "an asset that is traded now"
+        click.echo(f"{account} never had an order in {where}: there is nothing to cancel")
 
 
 @admin_command.command(name="clock")
