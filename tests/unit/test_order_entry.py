@@ -339,3 +339,12 @@ def test_a_full_disk_is_busy() -> None:
     assert entry.reject(new_order("a")) == ("busy", "there is no room on disk for another request; try again later")
     entry.room = 1
     assert entry.ack(new_order("a")).order_id == 1
+
+
+def test_an_asset_after_very_many_others_takes_orders() -> None:
+    entry = Entry()
+    for number in range(65_536):
+        entry.order_entry.define(Asset(asset=f"A{number}"))
+    entry.write()
+    ack = entry.ack(new_order(asset="A65535"))
+    assert entry.ack(CancelOrder(account="ann", asset="A65535", order_id=ack.order_id)).sequence == 3

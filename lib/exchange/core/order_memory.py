@@ -2,7 +2,7 @@
 
 All of it is a function of the journal's records: `restore` makes it again at the start.
 
-Memory, per order: 15 bytes in arrays by order id, and about 200 for its `client_order_id`; at most
+Memory, per order: 17 bytes in arrays by order id, and about 200 for its `client_order_id`; at most
 `max_remembered_ids` of the latter.
 """
 
@@ -85,7 +85,7 @@ class OrderMemory:
         self.remembered_ids = 0
         # By order id: ids are dense, the first is 1, so that place 0 belongs to none.
         self.order_accounts = array("I", [0])
-        self.order_assets = array("H", [0])
+        self.order_assets = array("I", [0])  # by number: every asset that ever was listed has one
         self.order_sequences = array("Q", [0])
         self.order_types = array("B", [0])  # places in ORDER_TYPES
 
