@@ -107,12 +107,23 @@ class Config:
 
     @property
     def run_folder(self) -> Path:
-        """The folder of the sockets between daemons: in the data folder where its path is short enough for a socket."""
+        """The folder of the sockets between daemons: in the data folder where its path is short enough for a socket.
+
+        Elsewhere it is named by the owner of the data folder, so that root finds it as well.
+        """
         inside = self.data / "run"
         if len(os.fsencode(inside)) <= LONGEST_RUN_FOLDER:
             return inside
         digest = hashlib.sha256(os.fsencode(self.data)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"exchange-{os.getuid()}-{digest}"
+        return Path(tempfile.gettempdir()) / f"exchange-{self.owner}-{digest}"
+
+    @property
+    def owner(self) -> int:
+        """The user id of the data folder's owner; where there is no folder yet, of who would make it."""
+        try:
+            return self.data.stat().st_uid
+        except OSError:
+            return os.geteuid()
 
     def orders_endpoint(self, asset: str) -> str:
         """Where the order handler PUSHes an asset's requests."""

@@ -29,24 +29,28 @@ def prepare_run_folder(config: Config) -> None:
     """Make the folder of the sockets between daemons: ours, for nobody else.
 
     Where it lies in the folder for temporary files anybody may have made it before us, so it is refused unless it is a
-    real folder of our own. In the data folder it may be that of the user who ran the exchange before, and root takes it
-    over. Raises FolderError.
+    real folder of our own. It may be that of the user who ran the exchange before: root takes it over, in the data
+    folder from whomever, elsewhere from the owner of the data folder. Raises FolderError.
     """
     _make(config.data)
-    private_folder(config.run_folder, take_over=config.run_folder.parent == config.data)
+    folder = config.run_folder
+    private_folder(folder, take_over=folder.parent == config.data, take_over_from=config.owner)
 
 
-def private_folder(folder: Path, owner: int | None = None, *, take_over: bool = False) -> None:
+def private_folder(
+    folder: Path, owner: int | None = None, *, take_over: bool = False, take_over_from: int | None = None
+) -> None:
     """Make a folder with mode 0700, or give that mode to the one that is there.
 
-    `owner` is the user id that it has to belong to, else the caller's own. With `take_over` root makes it so. Raises
-    FolderError.
+    `owner` is the user id that it has to belong to, else the caller's own. Root makes it so with `take_over`, and where
+    it belongs to `take_over_from` or to root. Raises FolderError.
     """
     owner = os.geteuid() if owner is None else owner
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
-        if os.geteuid() == 0 and found.st_uid != owner and (take_over or found.st_uid == 0):
+        may_take = stat.S_ISDIR(found.st_mode) and (take_over or found.st_uid in (0, take_over_from))
+        if os.geteuid() == 0 and found.st_uid != owner and may_take:
             os.chown(folder, owner, -1, follow_symlinks=False)
             found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:

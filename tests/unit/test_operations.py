@@ -155,6 +155,37 @@ def test_a_long_path_has_room_for_its_files_and_for_a_short_socket(tmp_path: Pat
         config.run_folder.rmdir()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+def test_root_finds_and_takes_over_the_sockets_of_another_users_exchange_where_the_path_is_long(tmp_path: Path) -> None:
+    data = tmp_path / ("long" * 30)
+    data.mkdir()
+    config = replace(write_config(tmp_path), data=data)
+    own = config.run_folder
+    os.chown(data, 65534, -1)
+    folder = config.run_folder
+    assert folder != own
+    assert folder.name.startswith("exchange-65534-"), "what that user's own processes call it"
+    assert config.admin_endpoint == f"ipc://{folder}/admin"
+    try:
+        folder.mkdir(mode=0o700)
+        os.chown(folder, 65533, -1)
+        with pytest.raises(FolderError, match="must be a folder of root's and is a folder of"):
+            prepare_folders(config)
+        os.chown(folder, 65534, -1)
+        prepare_folders(config)
+        assert folder.stat().st_uid == 0
+    finally:
+        folder.rmdir()
+    folder.symlink_to(tmp_path)
+    os.chown(folder, 65534, -1, follow_symlinks=False)
+    try:
+        with pytest.raises(FolderError, match="is a symbolic link"):
+            prepare_folders(config)
+        assert folder.lstat().st_uid == 65534
+    finally:
+        folder.unlink()
+
+
 def test_the_id_of_a_dead_server_that_another_program_has_by_now_is_forgotten(config: Config) -> None:
     home = embedded.home_folder(config)
     (home / "data").mkdir(parents=True)

@@ -94,8 +94,8 @@ class OwnExchange:
                 self.process.kill()  # its supervisord ends with it
                 self.process.wait(END_S)
         if not self.keep:
-            shutil.rmtree(self.folder, ignore_errors=True)
             shutil.rmtree(self.config.run_folder, ignore_errors=True)  # which may lie elsewhere
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
