@@ -130,6 +130,8 @@ class Venue:
 
     def wait_until_ready(self) -> None:
         """Return when orders are taken and the notifier knows all that was taken so far."""
+        self.query.close()  # what is sent while the connection to a notifier that was killed seems to be there is lost
+        self.query = Peer(self.context, self.endpoints.query)
         assert self.entry.ask(type="ping")["type"] == "pong"
 
         def ready() -> bool:

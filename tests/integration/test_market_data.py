@@ -222,10 +222,19 @@ def test_an_auction_of_thousands_of_trades_is_published_whole(venue: Venue, feed
     private.close()
 
 
-def test_heartbeats_go_on_while_one_huge_request_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
+    context = sockets.new_context()
+    yield context
+    context.destroy(linger=0)
+
+
+def test_heartbeats_go_on_while_one_huge_request_is_published(
+    tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each says what has left so far, in the middle of the request too."""
     monkeypatch.setattr(pipeline, "HEARTBEAT_SECONDS", 0.0)
-    config, context, asset, count = write_config(tmp_path), sockets.new_context(), Asset(asset="ACME"), 12_000
+    config, asset, count = write_config(tmp_path), Asset(asset="ACME"), 12_000
     notifier = pipeline.Notifier(
         {},
         EventSources(context, config),
@@ -258,7 +267,6 @@ def test_heartbeats_go_on_while_one_huge_request_is_published(tmp_path: Path, mo
         else:
             last = message["sequence"]
     assert {number for number in said if count < number < 2 * count}, "in the middle"
-    context.destroy(linger=0)
     board.store.close()
 
 
