@@ -188,7 +188,9 @@ def test_a_real_flow_comes_out_exactly_while_every_daemon_is_killed(open_folder:
         for number, victim in enumerate(victims, 1):
             due = number * 20_000
             wait_until(partial(reached, exchange, goog, due), f"{due} requests\n{exchange.explain()}", seconds=90)
-            assert goog.poll() is None, f"over before {victim.arguments} was killed: {goog.communicate(timeout=30)}"
+            if goog.poll() is not None:
+                said = goog.communicate(timeout=30)
+                raise AssertionError(f"over before {victim.arguments} was killed: {said}\n{exchange.explain()}")
             victim.signal(signal.SIGKILL)
             victim.wait()
             time.sleep(source.uniform(0, 0.5))
