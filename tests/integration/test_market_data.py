@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -222,43 +222,38 @@ def test_an_auction_of_thousands_of_trades_is_published_whole(venue: Venue, feed
     private.close()
 
 
-@pytest.fixture
-def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
-    context = sockets.new_context()
-    yield context
-    context.destroy(linger=0)
-
-
-def test_heartbeats_go_on_while_one_huge_request_is_published(
-    tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heartbeats_go_on_while_one_huge_request_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each says what has left so far, in the middle of the request too."""
     monkeypatch.setattr(pipeline, "HEARTBEAT_SECONDS", 0.0)
     config, asset, count = write_config(tmp_path), Asset(asset="ACME"), 12_000
-    notifier = pipeline.Notifier(
-        {},
-        EventSources(context, config),
-        sockets.client_publisher(context, config.endpoints.market_data, 1_000_000),
-        sockets.client_publisher(context, config.endpoints.private, 1_000_000, zmq.XPUB),
-    )
-    board = pipeline.AssetBoard(asset, MessageStore(tmp_path, 1_000_000), 1000)
-    board.live_from = 0
-    notifier.boards["ACME"] = board
-    feed = Subscription(context, config.endpoints.market_data, "order/ACME/", "heartbeat/")
-
-    def subscribed() -> bool:
-        notifier.heartbeat()
-        feed.drain()
-        return bool(feed.arrived)
-
-    wait_until(subscribed, "the subscription is in effect")
     matching = Matching()
     requests: list[Request] = [DefineAsset(asset)]
     requests += [NewOrder(number, f"c{number}", BUY, 1, 100) for number in range(1, count + 1)]
     requests.append(MassCancel(0))
-    for number, request in enumerate(requests, 1):
-        notifier.publish(board, [matching.apply(Record("ACME", number, number, "bob", request))])
-    feed.wait_for_sequence("order/ACME/", 2 * count)
+    with ExitStack() as ended:
+        context = sockets.new_context()
+        ended.callback(context.destroy, linger=0)
+        notifier = pipeline.Notifier(
+            {},
+            EventSources(context, config),
+            sockets.client_publisher(context, config.endpoints.market_data, 1_000_000),
+            sockets.client_publisher(context, config.endpoints.private, 1_000_000, zmq.XPUB),
+        )
+        store = MessageStore(tmp_path, 1_000_000)
+        ended.callback(store.close)
+        board = notifier.boards["ACME"] = pipeline.AssetBoard(asset, store, 1000)
+        board.live_from = 0
+        feed = Subscription(context, config.endpoints.market_data, "order/ACME/", "heartbeat/")
+
+        def subscribed() -> bool:
+            notifier.heartbeat()
+            feed.drain()
+            return bool(feed.arrived)
+
+        wait_until(subscribed, "the subscription is in effect")
+        for number, request in enumerate(requests, 1):
+            notifier.publish(board, [matching.apply(Record("ACME", number, number, "bob", request))])
+        feed.wait_for_sequence("order/ACME/", 2 * count)
     last, said = 0, set()
     for topic, message in feed.arrived:
         if topic == "heartbeat/":
@@ -267,7 +262,6 @@ def test_heartbeats_go_on_while_one_huge_request_is_published(
         else:
             last = message["sequence"]
     assert {number for number in said if count < number < 2 * count}, "in the middle"
-    board.store.close()
 
 
 # -- assets that come while it runs ------------------------------------------------------------------------------------
