@@ -31,9 +31,9 @@ import msgspec
 import zmq
 
 from benchmarks.exchange import count, cpu_seconds, running, stored
+from exchange.client.own_exchange import free_ports
 from exchange.config import PROJECT, Config
 from exchange.core.messages import CancelOrder, NewOrder
-from tests.support import free_ports
 
 ASSETS = ["A", "B", "C", "D"]
 WINDOW = 2_000  # requests in flight

@@ -1,9 +1,7 @@
 """What tests share: free ports, a configuration of their own, waits with a deadline, daemons as real processes."""
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from exchange import config as configuration
+from exchange.client.own_exchange import free_ports
 from exchange.config import Config
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -33,23 +32,6 @@ asset = "BTC-USD"
 price_scale = 2
 quantity_scale = 8
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Return TCP ports of the loopback interface that are free now, below the range that connections draw from."""
-    sockets: list[socket.socket] = []
-    try:
-        while len(sockets) < count:
-            candidate = socket.socket()
-            try:
-                candidate.bind(("127.0.0.1", random.SystemRandom().randrange(15_000, 32_000)))
-                sockets.append(candidate)
-            except OSError:
-                candidate.close()
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def write_config(folder: Path, assets: str = ASSETS, extra: str = "") -> Config:
