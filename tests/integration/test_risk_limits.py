@@ -124,9 +124,14 @@ def test_an_amend_keeps_the_limits_too(venue: Venue) -> None:
     assert venue.entry.ask(amend | {"quantity": 100})["type"] == "ack"
     rich = venue.enter("rich", "buy", 50, 1000)
     amend = {"type": "amend_order", "account": "rich", "asset": "ACME", "order_id": rich["order_id"]}
-    assert "must give both quantity and price" in venue.entry.ask(amend | {"quantity": 40})["text"]
+    assert venue.entry.ask(amend | {"quantity": 110})["text"].startswith(
+        "max_order_notional 100000: price 1000 x quantity 110 = 110000 is above"
+    )
+    assert venue.entry.ask(amend | {"price": 2005})["reason"] == "risk_limit"
     assert venue.entry.ask(amend | {"quantity": 110, "price": 1000})["reason"] == "risk_limit"
-    assert venue.entry.ask(amend | {"quantity": 40, "price": 1000})["type"] == "ack"
+    assert venue.entry.ask(amend | {"quantity": 40})["type"] == "ack"
+    assert venue.entry.ask(amend | {"price": 1200})["type"] == "ack"
+    assert venue.entry.ask(amend | {"quantity": 10, "price": 1500})["type"] == "ack"
 
 
 def test_items_of_a_batch_are_judged_one_by_one(venue: Venue) -> None:
@@ -233,6 +238,27 @@ def test_a_restart_of_any_daemon_loses_no_count(tmp_path: Path) -> None:
         venue.do("cancel_order", account="many", asset="ACME", order_id=acks[2]["order_id"])
         wait_until(lambda: try_to_enter(venue, "many")["type"] == "ack", "the order handler knows the count")
         assert try_to_enter(venue, "many")["reason"] == "risk_limit"
+
+
+def test_a_restart_of_the_order_handler_loses_no_price_nor_quantity(tmp_path: Path) -> None:
+    with running_venue(tmp_path, LIMITS) as venue:
+        entered = venue.enter("rich", "buy", 50, 1000)
+        amended = venue.enter("rich", "buy", 50, 1000)
+        amend = {"type": "amend_order", "account": "rich", "asset": "ACME"}
+        venue.do("amend_order", account="rich", asset="ACME", order_id=amended["order_id"], price=1500)
+
+        venue.order_handler.kill()
+        venue.order_handler.start()
+        assert venue.entry.ask(amend | {"order_id": entered["order_id"], "price": 2005})["reason"] == "risk_limit"
+        assert venue.entry.ask(amend | {"order_id": entered["order_id"], "quantity": 100})["type"] == "ack"
+        assert venue.entry.ask(amend | {"order_id": amended["order_id"], "quantity": 70})["reason"] == "risk_limit"
+        assert venue.entry.ask(amend | {"order_id": amended["order_id"], "quantity": 60})["type"] == "ack"
+        venue.settle()
+        statuses = [
+            venue.query.ask(type="order_status", account="rich", asset="ACME", order_id=order["order_id"])
+            for order in (entered, amended)
+        ]
+        assert [(status["quantity"], status["price"]) for status in statuses] == [(100, 1000), (60, 1500)]
 
 
 def test_limits_that_come_with_a_restart_of_the_order_handler_alone_are_kept(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Order entry: sessions, the dead man's timer, pings, and who else is told of what is taken."""
 
+from typing import Any
+
 import pytest
 from msgspec import UNSET
 
@@ -7,6 +9,7 @@ from exchange.core import messages, requests
 from exchange.core.messages import Ack, AmendOrder, CancelAllAfter, CancelOrder, MassCancel, Ping, Pong, Session
 from exchange.core.request_checks import Rejection
 from exchange.core.requests import EXCHANGE, Record
+from exchange.core.risk import RiskLimit, RiskLimits
 from tests.entry import ACME, Entry, new_order
 
 # -- the exchange's own queue ------------------------------------------------------------------------------------------
@@ -152,18 +155,21 @@ class Strict:
         if self.too_fast and not cancels:
             raise Rejection("rate_limited", "too fast")
 
-    def check_order(
-        self, account: str, asset: str, quantity: int | None, price: int | None, *, new: bool = True
-    ) -> None:
-        self.asked.append((account, asset, quantity, price, "new" if new else "amend"))
+    def check_order(self, account: str, asset: str, quantity: int, price: int) -> None:
+        self.asked.append((account, asset, quantity, price, "new"))
         if self.too_large:
             raise Rejection("risk_limit", "too large")
 
-    def took_order(self, account: str, asset: str, sequence: int) -> None:
-        self.told.append(("took", account, asset, sequence))
+    def check_amend(self, account: str, asset: str, order_id: int, quantity: int | None, price: int | None) -> None:
+        self.asked.append((account, asset, order_id, quantity, price, "amend"))
+        if self.too_large:
+            raise Rejection("risk_limit", "too large")
 
-    def restored_order(self, account: str, asset: str, sequence: int) -> None:
-        self.told.append(("restored", account, asset, sequence))
+    def took_order(self, account: str, asset: str, sequence: int, quantity: int, price: int) -> None:
+        self.told.append((account, asset, sequence, quantity, price))
+
+    def took_amend(self, order_id: int, quantity: int | None, price: int | None) -> None:
+        self.told.append((order_id, quantity, price))
 
 
 def test_the_limits_are_asked_before_an_order_is_taken_and_told_after() -> None:
@@ -182,16 +188,17 @@ def test_the_limits_are_asked_before_an_order_is_taken_and_told_after() -> None:
         ("ann", 1000, "enters"),
         ("ann", "ACME", 20, 0, "new"),
         ("ann", 1000, "enters"),
-        ("ann", "ACME", None, 105, "amend"),
+        ("ann", "ACME", 1, None, 105, "amend"),
         ("ann", 1000, "cancels"),
         ("bob", 1000, "cancels"),
         ("ann", 1000, "enters"),
         ("ann", 1000, "cancels"),
     ]
-    assert limits.told == [("took", "ann", "ACME", 2), ("took", "ann", "ACME", 3)]
+    assert limits.told == [("ann", "ACME", 2, 20, 100), ("ann", "ACME", 3, 20, 0), (1, None, 105)]
     after = Strict()
     entry.restored(limits=after)
-    assert after.told == [("restored", "ann", "ACME", 2), ("restored", "ann", "ACME", 3)]
+    assert after.told == limits.told
+    assert after.asked == []
 
 
 def test_an_order_beyond_a_limit_is_rejected_and_one_that_was_taken_is_known_still() -> None:
@@ -204,6 +211,44 @@ def test_an_order_beyond_a_limit_is_rejected_and_one_that_was_taken_is_known_sti
     assert entry.reject(new_order("b", price=101))[0] == "invalid_price", "before the limits"
     assert entry.ack(new_order("a")).duplicate
     assert len(limits.told) == 1
+
+
+def test_what_an_amend_leaves_out_is_known_to_the_limits_also_after_a_restart() -> None:
+    def limits() -> RiskLimits:
+        return RiskLimits([RiskLimit(account="ann", max_order_notional=4000)])
+
+    def amend(order_id: int, **changes: Any) -> AmendOrder:
+        return AmendOrder(asset="ACME", order_id=order_id, account="ann", **changes)
+
+    def judge(entry: Entry) -> None:
+        assert entry.reject(amend(2, price=205))[0] == "risk_limit", "its 20"
+        assert entry.reject(amend(2, quantity=50))[0] == "risk_limit", "at 100"
+        entry.ack(amend(2, quantity=10))
+        entry.ack(amend(2, price=150))
+        assert entry.reject(amend(2, quantity=30))[0] == "risk_limit", "at 150 by now"
+        assert entry.reject(amend(3, price=205))[0] == "risk_limit", "the limit price of a stop"
+        entry.ack(amend(3, stop_price=300))
+        entry.ack(amend(4, quantity=1000))  # a stop has no price
+
+    entry = Entry(limits=limits())
+    entry.ack(new_order("of another", account="bob", quantity=1000))
+    entry.ack(new_order("limit"))
+    entry.ack(new_order("stop limit", order_type="stop_limit", stop_price=100))
+    entry.ack(new_order("stop", order_type="stop", price=UNSET, stop_price=100))
+    judge(entry.restored(limits=limits()))
+    judge(entry)
+    again = entry.restored(limits=limits())
+    assert again.reject(amend(2, quantity=30))[0] == "risk_limit", "amends are restored too"
+    again.ack(AmendOrder(asset="ACME", order_id=1, price=1000, account="bob"))
+
+
+def test_a_repeated_amend_is_acknowledged_whatever_the_limits_say_by_now() -> None:
+    entry = Entry(limits=RiskLimits([RiskLimit(max_order_notional=2000)]))
+    entry.ack(new_order())
+    first = AmendOrder(asset="ACME", order_id=1, quantity=10, request_id=1, account="ann")
+    entry.ack(first)
+    entry.ack(AmendOrder(asset="ACME", order_id=1, quantity=10, price=200, account="ann"))
+    assert entry.ack(first).duplicate
 
 
 def test_too_many_requests_are_rejected_whatever_they_say_but_for_cancels() -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from exchange.core import requests
 from exchange.core.asset import Asset
+from exchange.core.book import Order
+from exchange.core.events import AmendRejected
 from exchange.core.matching import Matching
 from exchange.core.request_checks import Rejection
 from exchange.core.requests import BUY, SELL, Record
@@ -68,7 +70,7 @@ def test_who_has_no_limits_is_not_limited_and_not_remembered() -> None:
     for sequence in range(1, 1000):
         limits.check_rate("bob", 0, False)
         limits.check_order("bob", "ACME", 10**15, 10**15)
-        limits.took_order("bob", "ACME", sequence)
+        limits.took_order("bob", "ACME", sequence, 1, 1)
     limits.note_open("ACME", 999, {"bob": 5}, True)
     assert limits._open["ACME"].accounts == {}
     assert limits._buckets == {}
@@ -105,21 +107,103 @@ def test_a_notional_is_price_times_quantity() -> None:
 def test_an_order_without_a_price_has_no_notional() -> None:
     limits = RiskLimits([RiskLimit(max_order_notional=1, max_order_quantity=10)])
     assert refused(limits.check_order, "ann", "ACME", 10, 0) is None
-    assert refused(limits.check_order, "ann", "ACME", None, 0, new=False) is None
     assert refused(limits.check_order, "ann", "ACME", 11, 0)
+    limits.took_order("ann", "ACME", 1, 5, 0)
+    assert refused(limits.check_amend, "ann", "ACME", 1, 10, None) is None
+    assert refused(limits.check_amend, "ann", "ACME", 1, 11, None)
 
 
 def test_an_amend_is_judged_by_what_it_gives() -> None:
     limits = RiskLimits([RiskLimit(account="ann", max_order_quantity=10), RiskLimit(asset="X", max_order_notional=100)])
-    assert refused(limits.check_order, "ann", "ACME", None, 10**9, new=False) is None
-    assert refused(limits.check_order, "ann", "ACME", 11, None, new=False)
-    assert refused(limits.check_order, "bob", "X", None, None, new=False) is None, "only the stop price"
-    assert refused(limits.check_order, "bob", "X", 10, 10, new=False) is None
-    assert refused(limits.check_order, "bob", "X", 11, 10, new=False)
-    for quantity, price in ((1, None), (None, 1)):
-        reason, text = refused(limits.check_order, "bob", "X", quantity, price, new=False) or ("", "")
-        assert reason == "risk_limit"
-        assert text.startswith("max_order_notional 100: an amend of an order of account bob in X must give both")
+    limits.took_order("ann", "ACME", 1, 1000, 1000)
+    assert refused(limits.check_amend, "ann", "ACME", 1, None, 10**9) is None
+    assert refused(limits.check_amend, "ann", "ACME", 1, 11, None)
+    limits.took_order("bob", "X", 1, 1000, 1000)
+    assert refused(limits.check_amend, "bob", "X", 2, None, None) is None, "only the stop price"
+    assert refused(limits.check_amend, "bob", "X", 2, 10, 10) is None
+    assert refused(limits.check_amend, "bob", "X", 2, 11, 10) == (
+        "risk_limit",
+        "max_order_notional 100: price 10 x quantity 11 = 110 is above what account bob may enter in one order in X; "
+        "enter less",
+    )
+
+
+def test_an_amend_of_one_of_the_two_is_judged_with_the_other_as_it_was_entered() -> None:
+    limits = RiskLimits([RiskLimit(max_order_notional=1000)])
+    limits.took_order("ann", "ACME", 1, 10, 80)
+    assert refused(limits.check_amend, "ann", "ACME", 1, 9, None) is None
+    assert refused(limits.check_amend, "ann", "ACME", 1, 12, None) is None
+    assert refused(limits.check_amend, "ann", "ACME", 1, None, 100) is None
+    assert refused(limits.check_amend, "ann", "ACME", 1, 13, None) == (
+        "risk_limit",
+        "max_order_notional 1000: price 80 x quantity 13 = 1040 is above what account ann may enter in one order in "
+        "ACME; enter less, or give both: the price is the largest that order 1 or an amend of it came with",
+    )
+    assert refused(limits.check_amend, "ann", "ACME", 1, None, 101) == (
+        "risk_limit",
+        "max_order_notional 1000: price 101 x quantity 10 = 1010 is above what account ann may enter in one order in "
+        "ACME; enter less, or give both: the quantity is the largest that order 1 or an amend of it came with",
+    )
+
+
+def test_an_amend_of_one_of_the_two_is_judged_with_the_largest_that_the_other_may_be() -> None:
+    limits = RiskLimits([RiskLimit(max_order_notional=1000)])
+    limits.took_order("ann", "ACME", 1, 10, 80)
+    limits.took_amend(1, 5, None)  # which may have been refused: there may be 10 still
+    assert refused(limits.check_amend, "ann", "ACME", 1, None, 100) is None
+    assert refused(limits.check_amend, "ann", "ACME", 1, None, 101)
+    assert refused(limits.check_amend, "ann", "ACME", 1, 5, 200) is None, "with both there is nothing to guess"
+    limits.took_amend(1, 5, 200)
+    assert refused(limits.check_amend, "ann", "ACME", 1, 5, None) is None
+    assert refused(limits.check_amend, "ann", "ACME", 1, 6, None)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_order_is_ever_above_its_notional_whatever_amends_are_refused(seed: int) -> None:
+    print(f"seed {seed}")
+    choose = random.Random(seed)
+    matching = Matching()
+    limits = RiskLimits([RiskLimit(max_order_notional=1000)])
+    sequence = order_id = refusals = amend_rejects = 0
+
+    def apply(account: str, request: requests.Request) -> None:
+        nonlocal sequence, amend_rejects
+        sequence += 1
+        record = matching.apply(Record("ACME", sequence, sequence, account, request))
+        amend_rejects += any(isinstance(event, AmendRejected) for event in record.events)
+
+    def live() -> list[Order]:
+        return [order for account in matching.book.accounts.values() for order in account.orders.values()]
+
+    apply("", requests.DefineAsset(Asset(asset="ACME", reference_price=100, price_band_ppm=200_000)))
+    for _ in range(2000):
+        account, quantity, price = choose.choice("ab"), choose.randrange(1, 20), choose.randrange(50, 150)
+        if choose.random() < 0.3 and refused(limits.check_order, account, "ACME", quantity, price) is None:
+            order_id += 1
+            limits.took_order(account, "ACME", sequence + 1, quantity, price)
+            side = choose.choice((BUY, SELL))
+            apply(account, requests.NewOrder(order_id, str(order_id), side, quantity, price, "limit"))
+        elif live():
+            order = choose.choice(live())
+            amend = requests.AmendOrder(
+                order.order_id, *choose.choice(((quantity, None), (None, price), (quantity, price)))
+            )
+            if refused(limits.check_amend, "a", "ACME", amend.order_id, amend.quantity, amend.price) is None:
+                limits.took_amend(amend.order_id, amend.quantity, amend.price)
+                apply(order.account.name, amend)
+            else:
+                refusals += 1
+        assert all(order.quantity * order.price <= 1000 for order in live())
+    assert refusals > 100
+    assert amend_rejects > 10
+
+
+def test_without_a_limit_of_a_notional_no_order_is_remembered() -> None:
+    limits = RiskLimits([RiskLimit(max_order_quantity=10)])
+    limits.took_order("ann", "ACME", 1, 10, 80)
+    limits.took_amend(1, 5, 90)
+    assert refused(limits.check_amend, "ann", "ACME", 1, None, 10**15) is None
+    assert (len(limits._quantities), len(limits._prices)) == (1, 1)
 
 
 # -- rate --------------------------------------------------------------------------------------------------------------
@@ -194,7 +278,7 @@ def test_until_a_complete_count_has_come_nothing_is_taken() -> None:
     assert limits.needs_count("ACME")
     limits.note_open("ACME", 5, {"ann": 1}, False)
     assert refused(limits.check_order, "ann", "ACME", 1, 1) == expected
-    assert refused(limits.check_order, "ann", "ACME", 1, 1, new=False) is None, "an amend opens none"
+    assert refused(limits.check_amend, "ann", "ACME", 1, 1, 1) is None, "an amend opens none"
     limits.note_open("ACME", 6, {}, True)
     assert may_enter(limits)
     assert not limits.needs_count("ACME")
@@ -214,7 +298,7 @@ def test_orders_taken_since_the_last_report_count_as_open() -> None:
     limits = watched(3)
     for sequence in (1, 2, 3):
         assert may_enter(limits)
-        limits.took_order("ann", "ACME", sequence)
+        limits.took_order("ann", "ACME", sequence, 1, 1)
     assert refused(limits.check_order, "ann", "ACME", 1, 1) == (
         "risk_limit",
         "max_open_orders 3: account ann has 3 orders open in ACME; cancel one, or wait until one has ended",
@@ -222,7 +306,7 @@ def test_orders_taken_since_the_last_report_count_as_open() -> None:
     assert may_enter(limits, "bob")
     limits.note_open("ACME", 2, {"ann": 1}, False)  # one of the first two has ended
     assert may_enter(limits)
-    limits.took_order("ann", "ACME", 4)
+    limits.took_order("ann", "ACME", 4, 1, 1)
     assert not may_enter(limits)
     limits.note_open("ACME", 4, {"ann": 3}, False)
     assert not may_enter(limits)
@@ -240,7 +324,7 @@ def test_a_limit_of_no_open_orders_takes_none() -> None:
 
 def test_a_report_that_is_older_than_the_last_changes_nothing() -> None:
     limits = watched(1)
-    limits.took_order("ann", "ACME", 7)
+    limits.took_order("ann", "ACME", 7, 1, 1)
     limits.note_open("ACME", 7, {"ann": 1}, False)
     limits.note_open("ACME", 6, {"ann": 0}, True)
     assert not may_enter(limits)
@@ -249,7 +333,7 @@ def test_a_report_that_is_older_than_the_last_changes_nothing() -> None:
 def test_a_complete_count_in_several_messages_leaves_none_to_who_is_not_named() -> None:
     limits = watched(1)
     limits.note_open("ACME", 5, {"ann": 1, "bob": 1, "cat": 1}, False)
-    limits.took_order("cat", "ACME", 8)
+    limits.took_order("cat", "ACME", 8, 1, 1)
     limits.note_open("ACME", 7, {"ann": 1}, False)
     assert not may_enter(limits, "bob")
     limits.note_open("ACME", 7, {"dan": 1}, True)
@@ -259,7 +343,7 @@ def test_a_complete_count_in_several_messages_leaves_none_to_who_is_not_named() 
 def test_a_complete_count_of_what_was_restored_takes_account_of_what_came_later() -> None:
     limits = RiskLimits([RiskLimit(account="ann", max_open_orders=2)])
     for sequence in range(1, 101):
-        limits.restored_order("ann", "ACME", sequence)
+        limits.took_order("ann", "ACME", sequence, 1, 1)
     limits.note_open("ACME", 99, {"ann": 1}, True)
     assert not may_enter(limits), "one as of 99, and the 100th"
     limits.note_open("ACME", 100, {"ann": 1}, False)
@@ -269,7 +353,7 @@ def test_a_complete_count_of_what_was_restored_takes_account_of_what_came_later(
 def test_who_has_nothing_open_is_forgotten() -> None:
     limits = watched(5)
     for number in range(1, 1000):
-        limits.took_order(f"a{number}", "ACME", number)
+        limits.took_order(f"a{number}", "ACME", number, 1, 1)
         limits.note_open("ACME", number, {f"a{number}": 0}, False)
     assert limits._open["ACME"].accounts == {}
 
@@ -312,7 +396,7 @@ def test_what_is_reported_is_what_is_open_whatever_is_lost(seed: int) -> None:
                 stop = kind < 0.15
                 instructions = requests.Instructions(stop_price=choose.randrange(95, 105)) if stop else None
                 price = 0 if stop else choose.randrange(95, 105)
-                limits.took_order(account, "ACME", sequence + 1)
+                limits.took_order(account, "ACME", sequence + 1, 1, 1)
                 order_type: requests.OrderType = "stop" if stop else "limit"
                 quantity = choose.randrange(1, 5)
                 in_force: requests.TimeInForce = choose.choice(IN_FORCE)

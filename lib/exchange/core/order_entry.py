@@ -142,8 +142,6 @@ class OrderEntry(ExchangeActs):
             order_id, client_order_id, side, quantity, price, order_type, time_in_force, instructions
         )
         record = self._take(queue, account, request)
-        if limits is not None:
-            limits.took_order(account, queue.name, record.sequence)
         return Ack(
             request="new_order",
             client_order_id=client_order_id,
@@ -189,8 +187,7 @@ class OrderEntry(ExchangeActs):
         if queue.listed:
             queue.status.check_amend(queue.name)
         if self.limits is not None:
-            judged_price = 0 if order_type == "stop" or order_type == "market" else price
-            self.limits.check_order(account, queue.name, quantity, judged_price, new=False)
+            self.limits.check_amend(account, queue.name, order_id, quantity, price)
         return self._take_for_order(message, account, queue, request, order_id)
 
     def _cancel_order(self, message: messages.CancelOrder) -> Ack:

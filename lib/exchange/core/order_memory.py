@@ -54,17 +54,20 @@ class Timers(Protocol):
 
 
 class Limits(Protocol):
-    """Who limits what accounts may enter. The checks raise Rejection; None is what an amend leaves as it is."""
+    """Who limits what accounts may enter. The checks raise Rejection; None is what an amend leaves as it is.
+
+    It is told of every order and amend, taken or restored.
+    """
 
     def check_rate(self, account: str, now: int, cancels: bool) -> None: ...
 
-    def check_order(
-        self, account: str, asset: str, quantity: int | None, price: int | None, *, new: bool = True
-    ) -> None: ...
+    def check_order(self, account: str, asset: str, quantity: int, price: int) -> None: ...
 
-    def took_order(self, account: str, asset: str, sequence: int) -> None: ...
+    def check_amend(self, account: str, asset: str, order_id: int, quantity: int | None, price: int | None) -> None: ...
 
-    def restored_order(self, account: str, asset: str, sequence: int) -> None: ...
+    def took_order(self, account: str, asset: str, sequence: int, quantity: int, price: int) -> None: ...
+
+    def took_amend(self, order_id: int, quantity: int | None, price: int | None) -> None: ...
 
 
 class OrderMemory:
@@ -101,8 +104,6 @@ class OrderMemory:
         self._remember(queue, record)
         if type(request) is requests.DefineAsset:
             queue.listed = False  # until the configuration says so
-        elif type(request) is requests.NewOrder and self.limits is not None:
-            self.limits.restored_order(record.account, record.asset, record.sequence)
 
     def note_applied(self, asset: str, sequence: int) -> None:
         """Note up to where an asset's matching daemon has come. (While it rebuilds its book it seems to be behind.)"""
@@ -126,12 +127,12 @@ class OrderMemory:
         request = record.request
         if type(request) is requests.NewOrder:
             self._remember_order(queue, record, request)
-        elif (
-            type(request) is requests.AmendOrder
-            or type(request) is requests.CancelOrder
-            or type(request) is requests.MassCancel
-        ):
+        elif type(request) is requests.CancelOrder or type(request) is requests.MassCancel:
             self._remember_request(record, request.request_id)
+        elif type(request) is requests.AmendOrder:
+            self._remember_request(record, request.request_id)
+            if self.limits is not None:
+                self.limits.took_amend(request.order_id, request.quantity, request.price)
         elif type(request) is requests.DefineAsset:
             queue.definition = request.definition
             if queue.delisted:
@@ -158,6 +159,8 @@ class OrderMemory:
         ids.orders[request.client_order_id] = request.order_id
         ids.assets.add(queue.number)
         self.remembered_ids += 1
+        if self.limits is not None:
+            self.limits.took_order(record.account, record.asset, record.sequence, request.quantity, request.price)
 
     def _remember_request(self, record: Record, request_id: requests.RequestId) -> None:
         if request_id is not None:

@@ -2,17 +2,22 @@
 
 The limits are the configuration's. For each kind of limit the most specific entry holds: of the account in the asset,
 else of the account, else of the asset, else of all. An account and asset without limits cost a look into a dict, and
-nothing is remembered for them.
+nothing is remembered for them; but where there is any limit of a notional, 16 bytes of every order are.
 
 How many orders an account has open is known to the asset's matching daemon. It reports that as of a sequence of the
 asset's queue; an order taken since counts as open until it has been reported on. So the count never is too small, and
 of orders that come faster than reports it may be too large for a moment. Until a first complete count has come after a
 start, nothing is known, and new orders are refused.
+
+What an order is after its amends is known to its matching daemon only, which may refuse one that was taken. So an amend
+that gives only the quantity, or only the price, is judged by the notional with the largest of the other that the order
+was entered with or an amend asked for: whatever came of those amends, it has no larger one.
 """
 
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from typing import NoReturn
 
 from msgspec import Struct
 
@@ -75,8 +80,8 @@ def watches_open_orders(limits: Iterable[RiskLimit], asset: str) -> bool:
 class RiskLimits:
     """All limits of the configuration, and what must be remembered to judge by them.
 
-    Whoever takes an order tells (`took_order`, and at the start `restored_order`), and so does whoever hears how many
-    are open (`note_open`).
+    Whoever takes an order or an amend tells, of those in the journal at the start too (`took_order`, `took_amend`), and
+    so does whoever hears how many are open (`note_open`).
     """
 
     def __init__(self, limits: Iterable[RiskLimit]) -> None:
@@ -97,6 +102,10 @@ class RiskLimits:
         self._most_buckets = FEW_BUCKETS
         self._counted = {limit.asset for limit in entries.values() if limit.max_open_orders is not None}  # "": all
         self._open: dict[str, _OpenInAsset] = {}
+        self._has_notional = any(limit.max_order_notional is not None for limit in entries.values())
+        # By order id, which are dense from 1, where there is a limit of a notional: the largest each order may have.
+        self._quantities = array("q", [0])
+        self._prices = array("q", [0])  # 0: it has none
 
     # -- what a request must keep --------------------------------------------------------------------------------------
 
@@ -125,44 +134,40 @@ class RiskLimits:
             )
         bucket.used, bucket.time = min(used, most), max(time, bucket.time)
 
-    def check_order(
-        self, account: str, asset: str, quantity: int | None, price: int | None, *, new: bool = True
-    ) -> None:
-        """Judge a new order, or (not `new`) what an amend makes of one. Raises Rejection.
+    def check_order(self, account: str, asset: str, quantity: int, price: int) -> None:
+        """Judge a new order. Raises Rejection.
 
-        `price` is 0 for an order without one: it has no notional, and only the other limits hold. None says that an
-        amend leaves a value as it is. What an order is at present only its book knows, so an amend of one of the two
-        alone can't be judged by a notional, and is refused where there is a limit of it.
+        `price` is 0 for an order without one: it has no notional, and only the other limits hold.
         """
         limits = self._limits(account, asset)
         if limits is _NONE:
             return
-        if limits.quantity is not None and quantity is not None and quantity > limits.quantity:
-            raise Rejection(
-                "risk_limit",
-                f"max_order_quantity {limits.quantity}: quantity {quantity} is above what account {account} may enter "
-                f"in one order in {asset}; enter less",
-            )
-        if limits.notional is not None:
-            self._check_notional(limits.notional, account, asset, quantity, price)
-        if new and limits.open_orders is not None:
+        if limits.quantity is not None and quantity > limits.quantity:
+            _reject_quantity(limits.quantity, account, asset, quantity)
+        if limits.notional is not None and quantity * price > limits.notional:
+            _reject_notional(limits.notional, account, asset, quantity, price, "enter less")
+        if limits.open_orders is not None:
             self._check_open(limits.open_orders, account, asset)
 
-    def _check_notional(self, limit: int, account: str, asset: str, quantity: int | None, price: int | None) -> None:
-        if (quantity is None and price is None) or price == 0:
+    def check_amend(self, account: str, asset: str, order_id: int, quantity: int | None, price: int | None) -> None:
+        """Judge what an amend makes of an order that was taken; None leaves a value as it is. Raises Rejection."""
+        limits = self._limits(account, asset)
+        if limits is _NONE:
             return
-        if quantity is None or price is None:
-            raise Rejection(
-                "risk_limit",
-                f"max_order_notional {limit}: an amend of an order of account {account} in {asset} must give both "
-                "quantity and price, so that price x quantity can be judged; give the other one too, as it is",
-            )
-        if quantity * price > limit:
-            raise Rejection(
-                "risk_limit",
-                f"max_order_notional {limit}: price {price} x quantity {quantity} = {price * quantity} is above what "
-                f"account {account} may enter in one order in {asset}; enter less",
-            )
+        if limits.quantity is not None and quantity is not None and quantity > limits.quantity:
+            _reject_quantity(limits.quantity, account, asset, quantity)
+        if limits.notional is None or (quantity is None and price is None):
+            return
+        remedy = "enter less"
+        if quantity is None:
+            quantity = self._quantities[order_id]
+            remedy += f", or give both: the quantity is the largest that order {order_id} or an amend of it came with"
+        elif price is None:
+            price = self._prices[order_id]
+            remedy += f", or give both: the price is the largest that order {order_id} or an amend of it came with"
+        assert price is not None
+        if quantity * price > limits.notional:
+            _reject_notional(limits.notional, account, asset, quantity, price, remedy)
 
     def _check_open(self, limit: int, account: str, asset: str) -> None:
         known = self._open.get(asset)
@@ -181,10 +186,16 @@ class RiskLimits:
                 "wait until one has ended",
             )
 
-    # -- how many are open ---------------------------------------------------------------------------------------------
+    # -- what was taken ------------------------------------------------------------------------------------------------
 
-    def took_order(self, account: str, asset: str, sequence: int) -> None:
-        """Count a new order, taken at this place of its asset's queue, as open until a report says more."""
+    def took_order(self, account: str, asset: str, sequence: int, quantity: int, price: int) -> None:
+        """Count a new order, taken at this place of its asset's queue, as open until a report says more.
+
+        To be told of every order, in the order of their ids.
+        """
+        if self._has_notional:
+            self._quantities.append(quantity)
+            self._prices.append(price)
         if not self._counted or self._limits(account, asset).open_orders is None:
             return
         known = self._open.get(asset)
@@ -197,7 +208,16 @@ class RiskLimits:
             account_open = known.accounts[account] = _OpenOrders(0, 0, array("Q"))
         account_open.taken.append(sequence)
 
-    restored_order = took_order  # of the journal, at a start: it may be open, until the first complete count says
+    def took_amend(self, order_id: int, quantity: int | None, price: int | None) -> None:
+        """Note what an amend that was taken may have made of an order."""
+        if not self._has_notional:
+            return
+        if quantity is not None and quantity > self._quantities[order_id]:
+            self._quantities[order_id] = quantity
+        if price is not None and price > self._prices[order_id]:
+            self._prices[order_id] = price
+
+    # -- how many are open ---------------------------------------------------------------------------------------------
 
     def needs_count(self, asset: str) -> bool:
         """Return whether the matching daemon of the asset is to be asked for a complete count of open orders."""
@@ -278,6 +298,22 @@ def _merge(limits: Iterable[RiskLimit]) -> Iterable[RiskLimit]:
 
 
 LIMITS = ("max_order_quantity", "max_order_notional", "max_open_orders", "max_requests_per_second")
+
+
+def _reject_quantity(limit: int, account: str, asset: str, quantity: int) -> NoReturn:
+    raise Rejection(
+        "risk_limit",
+        f"max_order_quantity {limit}: quantity {quantity} is above what account {account} may enter in one order in "
+        f"{asset}; enter less",
+    )
+
+
+def _reject_notional(limit: int, account: str, asset: str, quantity: int, price: int, remedy: str) -> NoReturn:
+    raise Rejection(
+        "risk_limit",
+        f"max_order_notional {limit}: price {price} x quantity {quantity} = {price * quantity} is above what account "
+        f"{account} may enter in one order in {asset}; {remedy}",
+    )
 
 
 def _report(accounts: dict[str, _OpenOrders], account: str, sequence: int, count: int) -> None:
