@@ -29,7 +29,7 @@ SHAPES = {  # what a key takes, said where its value is of another kind
     "closed_dates": 'a list of dates, each "YYYY-MM-DD"',
 }
 FRACTION = re.compile(r"\d{1,9}(\.\d{1,9})?\Z", re.ASCII)
-FRACTION_RULE = 'must be a fraction above 0, at most 1, in whole millionths: 10 % is "0.1"; leave it out for no band'
+FRACTION_RULE = 'must be a fraction from 0 (no band) to 1, in whole millionths: 10 % is "0.1"'
 ZONE_RULE = 'a name of the IANA database, such as "Europe/Berlin"'
 NO_ZONES_RULE = (
     '"UTC": this system has no time zone data; install it (the package tzdata, with the system\'s package manager or '
@@ -85,7 +85,7 @@ def _millionths(value: object) -> int:
     if type(value) not in (int, float) and not (isinstance(value, str) and FRACTION.match(value)):
         raise ValueError(FRACTION_RULE)
     exact = Decimal(str(value)) * MILLION  # a float's text is the shortest that reads as it: what the file says
-    if not exact.is_finite() or exact != exact.to_integral_value() or not 0 < exact <= MILLION:
+    if not exact.is_finite() or exact != exact.to_integral_value() or not 0 <= exact <= MILLION:
         raise ValueError(FRACTION_RULE)
     return int(exact)
 

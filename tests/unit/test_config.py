@@ -139,7 +139,7 @@ KEYS = (
     "self_trade, reference_price, price_band, volatility_band, call_seconds, schedule, time_zone, trading_days, "
     "closed_dates, day_roll"
 )
-FRACTION = 'must be a fraction above 0, at most 1, in whole millionths: 10 % is "0.1"; leave it out for no band'
+FRACTION = 'must be a fraction from 0 (no band) to 1, in whole millionths: 10 % is "0.1"'
 TIME = 'must be a time of day, "HH:MM" or "HH:MM:SS", from 00:00 to 23:59:59'
 ALONE = "must be left out where there is no schedule: without one the asset is open always"
 REST = 'must be "closed" at the end, since there are days on which the schedule rests: it lasts until the next one'
@@ -198,7 +198,6 @@ IN_ASSET = [
     ("price_band = '-0.1'", f"price_band = '-0.1': {FRACTION}"),
     ("price_band = 0.0000001", f"price_band = 1e-07: {FRACTION}"),
     ("price_band = '0.1000001'", f"price_band = '0.1000001': {FRACTION}"),
-    ("price_band = 0", f"price_band = 0: {FRACTION}"),
     ("price_band = 10", f"price_band = 10: {FRACTION}"),
     ("price_band = 1.000001", f"price_band = 1.000001: {FRACTION}"),
     ("volatility_band = 5", f"volatility_band = 5: {FRACTION}"),
@@ -344,7 +343,9 @@ def test_a_definition_with_everything_is_taken(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("written", "millionths"), [("'0.000001'", 1), ("0.1", 100_000), ("1", 1_000_000)])
+@pytest.mark.parametrize(
+    ("written", "millionths"), [("0", 0), ("'0.0'", 0), ("'0.000001'", 1), ("0.1", 100_000), ("1", 1_000_000)]
+)
 def test_a_band_is_exact(tmp_path: Path, written: str, millionths: int) -> None:
     (asset,) = read(tmp_path, assets=f"{ONE_ASSET}price_band = {written}\nvolatility_band = {written}").assets
     assert (asset.price_band_ppm, asset.volatility_band_ppm) == (millionths, millionths)
