@@ -247,7 +247,7 @@ class Book:
         side = order.side
         key = side * order.price
         ladder = self.ladders[side]
-        if ladder.hidden and order.terms is not None:
+        if order.terms is not None:
             ladder.reveal(order, order.terms)
         levels = ladder.levels
         level = levels[key]

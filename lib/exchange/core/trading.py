@@ -78,13 +78,12 @@ class Trading:
 
     def cancel(self, order: Order, reason: CancelReason) -> None:
         """End a live order."""
-        terms = order.terms
-        if terms is not None or self.crossing is not None:
-            self._leave(order)
-        else:
+        if order.terms is None and self.crossing is None:
             self.book.remove(order)
-        canceled = order.leaves if terms is None else order.leaves + terms.hidden
-        self.events.append(OrderCanceled(order.order_id, reason, order.price, order.quantity, canceled))
+            self.events.append(OrderCanceled(order.order_id, reason, order.price, order.quantity, order.leaves))
+        else:
+            self._leave(order)
+            self.events.append(OrderCanceled(order.order_id, reason, order.price, order.quantity, order.open))
 
     def enter(
         self,
@@ -147,7 +146,6 @@ class Trading:
                 opposite.reduce(maker, quantity)
             leaves -= quantity
             if not leaves:
-                taker.leaves = 0
                 return True
         taker.leaves = leaves
         return False
