@@ -1,16 +1,17 @@
 """The logger: stores every order received and every trade in PostgreSQL, exactly once. `python -m daemons.logger`."""
 
 import logging
-import time
+from collections.abc import Callable
 
 import zmq
 
+from exchange.config import Config
 from exchange.core.events import EventRecord
-from exchange.pipeline import sockets
 from exchange.pipeline.asset_list import AssetList
-from exchange.pipeline.daemon import Refused, Stop, load_config, run, settle_memory
+from exchange.pipeline.daemon import Refused, Stop, load_config, run
 from exchange.pipeline.sources import EventSources
-from exchange.status import Lock, StatusPage
+from exchange.pipeline.world import World
+from exchange.status import StatusPage
 from exchange.store.embedded import database_dsn
 from exchange.store.writer import DatabaseUnavailable, NotContiguous, SchemaError, Writer, WriterRunning
 
@@ -23,45 +24,57 @@ AHEAD_SECONDS = (
 POLL_MS = 50
 
 
-def main(arguments: list[str], stop: Stop) -> None:
-    # Config
-    config = load_config()
-    lock = Lock(config.data / "logger.lock", "a logger on this data folder")
+class LoggerDaemon:
+    """The parts of the logger, and one turn of its loop."""
 
-    # Parts
-    context = sockets.new_context()
-    sources = EventSources(context, config)
-    assets = AssetList(config)
-    writer = Writer(database_dsn(config))
-    storage = Storage(writer, sources)
-    page = StatusPage(config.status_folder, "logger")
-    settle_memory()
+    def __init__(self, config: Config, world: World, writer: Writer) -> None:
+        # Parts
+        self.world = world
+        world.lock(config.data / "logger.lock", "a logger on this data folder")
+        self.sources = EventSources(world.transport, config)
+        self.assets = AssetList(config)
+        self.writer = writer
+        self.storage = Storage(writer, self.sources, world.monotonic)
+        self.page = world.status_page(config.status_folder, "logger")
+        self.poller = world.transport.poller()
+        for socket in self.sources.sockets():
+            self.poller.register(socket, zmq.POLLIN)
+        world.settle_memory()
 
-    # Loop
-    poller = zmq.Poller()
-    for socket in sources.sockets():
-        poller.register(socket, zmq.POLLIN)
-    while not stop:
-        for asset in assets.added(time.monotonic()):
+    def turn(self) -> None:
+        # Loop
+        storage, monotonic = self.storage, self.world.monotonic
+        for asset in self.assets.added(monotonic()):
             logging.info("%s: is new", asset.asset)
-            poller.register(sources.add(asset.asset, storage.stored_up_to(asset.asset)), zmq.POLLIN)
+            self.poller.register(self.sources.add(asset.asset, storage.stored_up_to(asset.asset)), zmq.POLLIN)
         if not storage.connected and not storage.connect():
             storage.wait()
-            report(page, storage)
-            continue
-        poller.poll(POLL_MS)
+            report(self.page, storage)
+            return
+        self.poller.poll(POLL_MS)
         storage.collect()
         if storage.due():
             storage.write()
-        sources.ask(time.monotonic())
-        storage.check_history(time.monotonic())
-        if page.due():
-            report(page, storage)
-    if storage.connected:
-        storage.write()
-    writer.close()
-    context.destroy(linger=0)
-    lock.release()
+        self.sources.ask(monotonic())
+        storage.check_history(monotonic())
+        if self.page.due():
+            report(self.page, storage)
+
+    def close(self) -> None:
+        if self.storage.connected:
+            self.storage.write()
+        self.writer.close()
+
+
+def main(arguments: list[str], stop: Stop) -> None:
+    # Config
+    config = load_config()
+    world = World()
+    daemon = LoggerDaemon(config, world, Writer(database_dsn(config)))
+    while not stop:
+        daemon.turn()
+    daemon.close()
+    world.close()
 
 
 class Storage:
@@ -71,8 +84,9 @@ class Storage:
     sockets, and when it is back the matching daemons are asked for all that it has not got.
     """
 
-    def __init__(self, writer: Writer, sources: EventSources) -> None:
+    def __init__(self, writer: Writer, sources: EventSources, monotonic: Callable[[], float]) -> None:
         self.writer = writer
+        self.monotonic = monotonic
         self.sources = sources
         self.connected = False
         self.error = ""
@@ -103,7 +117,7 @@ class Storage:
         """Take what has arrived, up to a batch."""
         for _, records in self.sources.receive():
             if not self.pending:
-                self.collected_at = time.monotonic()
+                self.collected_at = self.monotonic()
             self.pending.extend(records)
             self.rows += sum(len(record.events) for record in records)
             if self.rows >= BATCH_ROWS:
@@ -111,7 +125,7 @@ class Storage:
 
     def due(self) -> bool:
         """Return whether what is pending should be written now."""
-        return self.rows >= BATCH_ROWS or (bool(self.pending) and time.monotonic() - self.collected_at >= BATCH_SECONDS)
+        return self.rows >= BATCH_ROWS or (bool(self.pending) and self.monotonic() - self.collected_at >= BATCH_SECONDS)
 
     def write(self) -> None:
         """Write what is pending, in one transaction."""
@@ -128,8 +142,8 @@ class Storage:
 
     def wait(self) -> None:
         """Wait before the database is tried again, and keep an eye on how much waits for it."""
-        until = time.monotonic() + RETRY_SECONDS
-        while (left := until - time.monotonic()) > 0:
+        until = self.monotonic() + RETRY_SECONDS
+        while (left := until - self.monotonic()) > 0:
             self.sources.live.poll(round(left * 1000) + 1)
             self.sources.note()
 

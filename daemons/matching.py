@@ -1,17 +1,93 @@
 """A matching daemon: one asset's book. `python -m daemons.matching BTC-USD`."""
 
 import logging
-import time
 
 import zmq
 
+from exchange.config import Config
 from exchange.core.risk import watches_open_orders
-from exchange.pipeline import sockets
-from exchange.pipeline.daemon import Refused, Stop, load_config, run, settle_memory
-from exchange.pipeline.log import Log
-from exchange.pipeline.matching_engine import EventLog, MatchingEngine
+from exchange.pipeline.daemon import Refused, Stop, load_config, run
+from exchange.pipeline.event_log import EventLog
+from exchange.pipeline.matching_engine import MatchingEngine
 from exchange.pipeline.stream import HEARTBEAT_SECONDS
-from exchange.status import Lock, StatusPage
+from exchange.pipeline.world import World
+
+
+class MatchingDaemon:
+    """The parts of a matching daemon, and one turn of its loop."""
+
+    def __init__(self, config: Config, world: World, asset: str) -> None:
+        # Parts
+        self.world = world
+        folder = config.event_log_folder(asset)
+        world.lock(folder / "lock", f"a matching daemon for {asset}")
+        self.event_log = EventLog(world, folder, asset, config.journal.segment_bytes)
+        self.event_log.open()
+        transport = world.transport
+        self.engine = MatchingEngine(
+            asset,
+            self.event_log,
+            queue=transport.pull(config.orders_endpoint(asset)),
+            journal=transport.dealer(config.journal_endpoint),
+            events=transport.publisher(config.events_endpoint(asset)),
+            replays=transport.router(config.event_log_endpoint(asset)),
+            watch_open_orders=watches_open_orders(config.risk_limits, asset),
+        )
+        self.page = world.status_page(config.status_folder, f"matching-{asset}")
+        self.poller = transport.poller()
+        for socket in (self.engine.queue, self.engine.journal, self.engine.replays):
+            self.poller.register(socket, zmq.POLLIN)
+        self.heartbeat_due = 0.0
+        self.settled = False
+        world.settle_memory()
+
+    def turn(self) -> None:
+        # Loop
+        engine = self.engine
+        if engine.no_room:
+            self.world.sleep(HEARTBEAT_SECONDS)
+            engine.log_and_publish()
+        else:
+            ready = dict(self.poller.poll(round(HEARTBEAT_SECONDS * 1000)))
+            if engine.queue in ready:
+                engine.serve_queue()
+            if engine.journal in ready and not engine.no_room:
+                engine.serve_journal()
+            if engine.replays in ready and not engine.no_room:
+                engine.serve_replays()
+        now = self.world.monotonic()
+        engine.ask(now)
+        engine.check_journal(now)
+        if now >= self.heartbeat_due and not engine.no_room:
+            self.heartbeat_due = now + HEARTBEAT_SECONDS
+            engine.heartbeat()
+        engine.report_progress(now)
+        engine.report_open_orders()
+        if self.page.due():
+            self.report()
+        if not self.settled and not engine.catching_up:
+            self.settled = True
+            self.world.settle_memory()
+            logging.info("%s: caught up, with %d requests applied", engine.asset, engine.matching.sequence)
+
+    def report(self) -> None:
+        """Say on the status page what has been applied, and what is known to wait."""
+        engine, matching = self.engine, self.engine.matching
+        self.page.write(
+            f"waiting for room on disk: {engine.no_room}"
+            if engine.no_room
+            else "catching up"
+            if engine.catching_up
+            else "running",
+            {engine.asset: matching.sequence},
+            {engine.asset: engine.receiver.behind},
+            events=matching.event_sequence,
+            trades=matching.trade_id,
+            resting_orders=sum(len(account.orders) for account in matching.book.accounts.values()),
+        )
+
+    def close(self) -> None:
+        self.event_log.close()
 
 
 def main(arguments: list[str], stop: Stop) -> None:
@@ -19,78 +95,12 @@ def main(arguments: list[str], stop: Stop) -> None:
     config = load_config()
     if len(arguments) != 1:
         raise Refused("usage: python -m daemons.matching ASSET")
-    asset = config.asset(arguments[0]).asset
-    folder = config.event_log_folder(asset)
-    lock = Lock(folder / "lock", f"a matching daemon for {asset}")
-
-    # Parts
-    event_log = EventLog(Log(folder, config.journal.segment_bytes, durable=False), asset)
-    event_log.open()
-    context = sockets.new_context()
-    engine = MatchingEngine(
-        asset,
-        event_log,
-        queue=sockets.pull(context, config.orders_endpoint(asset)),
-        journal=sockets.dealer(context, config.journal_endpoint),
-        events=sockets.publisher(context, config.events_endpoint(asset)),
-        replays=sockets.router(context, config.event_log_endpoint(asset)),
-        watch_open_orders=watches_open_orders(config.risk_limits, asset),
-    )
-    page = StatusPage(config.status_folder, f"matching-{asset}")
-    settle_memory()
-
-    # Loop
-    poller = zmq.Poller()
-    for socket in (engine.queue, engine.journal, engine.replays):
-        poller.register(socket, zmq.POLLIN)
-    heartbeat_due = 0.0
-    settled = False
+    world = World()
+    daemon = MatchingDaemon(config, world, config.asset(arguments[0]).asset)
     while not stop:
-        if engine.no_room:
-            time.sleep(HEARTBEAT_SECONDS)
-            engine.log_and_publish()
-        else:
-            ready = dict(poller.poll(round(HEARTBEAT_SECONDS * 1000)))
-            if engine.queue in ready:
-                engine.serve_queue()
-            if engine.journal in ready and not engine.no_room:
-                engine.serve_journal()
-            if engine.replays in ready and not engine.no_room:
-                engine.serve_replays()
-        now = time.monotonic()
-        engine.ask(now)
-        engine.check_journal(now)
-        if now >= heartbeat_due and not engine.no_room:
-            heartbeat_due = now + HEARTBEAT_SECONDS
-            engine.heartbeat()
-        engine.report_progress(now)
-        engine.report_open_orders()
-        if page.due():
-            report(page, engine)
-        if not settled and not engine.catching_up:
-            settled = True
-            settle_memory()
-            logging.info("%s: caught up, with %d requests applied", asset, engine.matching.sequence)
-    context.destroy(linger=0)
-    event_log.close()
-    lock.release()
-
-
-def report(page: StatusPage, engine: MatchingEngine) -> None:
-    """Say on the status page what has been applied, and what is known to wait."""
-    asset, matching = engine.asset, engine.matching
-    page.write(
-        f"waiting for room on disk: {engine.no_room}"
-        if engine.no_room
-        else "catching up"
-        if engine.catching_up
-        else "running",
-        {asset: matching.sequence},
-        {asset: engine.receiver.behind},
-        events=matching.event_sequence,
-        trades=matching.trade_id,
-        resting_orders=sum(len(account.orders) for account in matching.book.accounts.values()),
-    )
+        daemon.turn()
+    daemon.close()
+    world.close()
 
 
 if __name__ == "__main__":

@@ -1,79 +1,96 @@
 """The notifier: publishes trades and all else that happens, answers queries. `python -m daemons.notifier`."""
 
 import logging
-import time
 
 import zmq
 
+from exchange.config import Config
 from exchange.core.asset import Asset
 from exchange.pipeline import sockets
 from exchange.pipeline.asset_list import AssetList
-from exchange.pipeline.daemon import Stop, load_config, run, settle_memory
+from exchange.pipeline.daemon import Stop, load_config, run
 from exchange.pipeline.message_store import MessageStore
 from exchange.pipeline.notifier import AssetBoard, Notifier, logged_assets
 from exchange.pipeline.queries import Queries
 from exchange.pipeline.sources import EventSources
-from exchange.status import Lock, StatusPage
+from exchange.pipeline.world import World
 
 POLL_MS = 250
 
 
-def main(arguments: list[str], stop: Stop) -> None:
-    # Config
-    config = load_config()
-    folder = config.data / "notifier"
-    lock = Lock(folder / "lock", "a notifier on this data folder")
-    logged_before = logged_assets(config)
+class NotifierDaemon:
+    """The parts of the notifier, and one turn of its loop."""
 
-    # Parts
-    context = sockets.new_context()
-    queue, limits = config.limits.send_queue, config.limits
+    def __init__(self, config: Config, world: World) -> None:
+        # Parts
+        self.world = world
+        self.folder, self.limits = config.data / "notifier", config.limits
+        world.lock(self.folder / "lock", "a notifier on this data folder")
+        self.logged_before = logged_assets(world.disk, config)
+        transport, queue = world.transport, config.limits.send_queue
+        self.notifier = Notifier(
+            {asset.asset: self.new_board(asset) for asset in config.assets},
+            EventSources(transport, config),
+            transport.client_publisher(config.endpoints.market_data, queue),
+            transport.client_publisher(config.endpoints.private, queue, zmq.XPUB),
+            world.monotonic,
+            world.time_ns,
+        )
+        self.queries = Queries(
+            self.notifier, transport.client_router(config.endpoints.query, sockets.QUERY_REPLY_QUEUE)
+        )
+        self.assets = AssetList(config)
+        self.page = world.status_page(config.status_folder, "notifier")
+        self.poller = transport.poller()
+        for socket in (*self.notifier.sources.sockets(), self.notifier.private, self.queries.clients):
+            self.poller.register(socket, zmq.POLLIN)
+        self.settled = False
+        world.settle_memory()
 
-    def new_board(asset: Asset) -> AssetBoard:
-        return AssetBoard(asset, MessageStore(folder, limits.retained_messages), limits.retained_orders)
+    def new_board(self, asset: Asset) -> AssetBoard:
+        return AssetBoard(asset, MessageStore(self.folder, self.limits.retained_messages), self.limits.retained_orders)
 
-    notifier = Notifier(
-        {asset.asset: new_board(asset) for asset in config.assets},
-        EventSources(context, config),
-        sockets.client_publisher(context, config.endpoints.market_data, queue),
-        sockets.client_publisher(context, config.endpoints.private, queue, zmq.XPUB),
-    )
-    queries = Queries(notifier, sockets.client_router(context, config.endpoints.query, sockets.QUERY_REPLY_QUEUE))
-    assets = AssetList(config)
-    page = StatusPage(config.status_folder, "notifier")
-    settle_memory()
-
-    # Loop
-    poller = zmq.Poller()
-    for socket in (*notifier.sources.sockets(), notifier.private, queries.clients):
-        poller.register(socket, zmq.POLLIN)
-    settled = False
-    while not stop:
-        for asset in assets.added(time.monotonic()):
+    def turn(self) -> None:
+        # Loop
+        notifier, monotonic = self.notifier, self.world.monotonic
+        for asset in self.assets.added(monotonic()):
             logging.info("%s: is new", asset.asset)
-            poller.register(notifier.add(new_board(asset), asset.asset in logged_before), zmq.POLLIN)
-        ready = dict(poller.poll(POLL_MS))
+            socket = notifier.add(self.new_board(asset), asset.asset in self.logged_before)
+            self.poller.register(socket, zmq.POLLIN)
+        ready = dict(self.poller.poll(POLL_MS))
         notifier.serve_events()
-        if queries.clients in ready:
-            queries.serve()
+        if self.queries.clients in ready:
+            self.queries.serve()
         if notifier.private in ready:
             for _ in sockets.drain(notifier.private, 1000):
                 pass  # who subscribes to what is not used; not read, it would pile up
-        notifier.sources.ask(time.monotonic())
+        notifier.sources.ask(monotonic())
         notifier.heartbeat()
-        if page.due():
-            page.write(
+        if self.page.due():
+            self.page.write(
                 "catching up" if notifier.catching_up else "running",
                 notifier.sources.processed,
                 notifier.sources.behind,
                 published=notifier.published,
             )
-        if not settled and not notifier.catching_up:
-            settled = True
-            settle_memory()
+        if not self.settled and not notifier.catching_up:
+            self.settled = True
+            self.world.settle_memory()
             logging.info("caught up with all assets: %s", notifier.sources.processed)
-    context.destroy(linger=0)
-    lock.release()
+
+    def close(self) -> None:
+        pass
+
+
+def main(arguments: list[str], stop: Stop) -> None:
+    # Config
+    config = load_config()
+    world = World()
+    daemon = NotifierDaemon(config, world)
+    while not stop:
+        daemon.turn()
+    daemon.close()
+    world.close()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The order handler: takes requests, puts them on disk, acknowledges, passes on. `python -m daemons.order_handler`."""
 
 import logging
-import time
 from pathlib import Path
 
 import zmq
@@ -14,90 +13,105 @@ from exchange.pipeline import schedule, sockets
 from exchange.pipeline.admin import Admin
 from exchange.pipeline.clock import ManualClock, SystemClock
 from exchange.pipeline.codec import decode_event_record
-from exchange.pipeline.daemon import Refused, Stop, load_config, run, settle_memory
+from exchange.pipeline.daemon import Refused, Stop, load_config, run
 from exchange.pipeline.journal import Journal
 from exchange.pipeline.log import last_body
 from exchange.pipeline.order_handler import OrderHandler
 from exchange.pipeline.stream import HEARTBEAT_SECONDS
 from exchange.pipeline.timekeeper import Timekeeper
-from exchange.status import Lock, StatusPage
+from exchange.pipeline.world import World
+from exchange.status import StatusPage
 
 
-def main(arguments: list[str], stop: Stop) -> None:
-    # Config
-    config = load_config()
-    lock = Lock(config.journal_folder / "lock", "an order handler on this journal")
+class OrderHandlerDaemon:
+    """The parts of the order handler, and one turn of its loop."""
 
-    # Parts
-    journal = Journal(config.journal_folder, config.journal.segment_bytes)
-    clock = ManualClock(time.time_ns()) if config.clock.mode == "manual" else SystemClock()
-    timers = Timers(schedule)
-    limits = RiskLimits(config.risk_limits) if config.risk_limits else None
-    entry = OrderEntry(
-        journal.read,
-        journal.has_room,
-        clock.now,
-        config.limits.max_backlog,
-        config.limits.max_remembered_ids,
-        timers,
-        limits,
-    )
-    applied = last_applied(config.data / "events")
-    journal.open(entry.restore, applied)
-    for asset, sequence in applied.items():
-        entry.note_applied(asset, sequence)
-    if isinstance(clock, ManualClock) and entry.time:
-        clock.time = entry.time
-    logging.info("the journal holds %s", {asset: queue.sequence for asset, queue in entry.queues.items()})
-    context = sockets.new_context()
-    handler = OrderHandler(
-        entry,
-        journal,
-        sockets.client_router(context, config.endpoints.order_entry, sockets.REPLY_QUEUE),
-        sockets.router(context, config.journal_endpoint),
-        lambda asset: sockets.push(context, config.orders_endpoint(asset)),
-        config.limits.max_batch_requests,
-        timers,
-        clock,
-        limits,
-    )
-    timekeeper = Timekeeper(handler)
-    operators = sockets.client_router(context, config.admin_endpoint, sockets.QUERY_REPLY_QUEUE)
-    admin = Admin(operators, handler, timekeeper)
-    define_assets(config, handler)
-    start_clock(config, timekeeper)
-    handler.commit()
-    tell_of_removed(entry)
-    page = StatusPage(config.status_folder, "order_handler")
-    settle_memory()
-    logging.info("taking requests at %s", config.endpoints.order_entry)
+    def __init__(self, config: Config, world: World) -> None:
+        # Parts
+        self.world = world
+        world.lock(config.journal_folder / "lock", "an order handler on this journal")
+        self.journal = journal = Journal(world, config.journal_folder, config.journal.segment_bytes)
+        clock = ManualClock(world.time_ns()) if config.clock.mode == "manual" else SystemClock(world.time_ns)
+        timers = Timers(schedule)
+        limits = RiskLimits(config.risk_limits) if config.risk_limits else None
+        entry = OrderEntry(
+            journal.read,
+            journal.has_room,
+            clock.now,
+            config.limits.max_backlog,
+            config.limits.max_remembered_ids,
+            timers,
+            limits,
+        )
+        applied = last_applied(config.data / "events")
+        journal.open(entry.restore, applied)
+        for asset, sequence in applied.items():
+            entry.note_applied(asset, sequence)
+        if isinstance(clock, ManualClock) and entry.time:
+            clock.time = entry.time
+        logging.info("the journal holds %s", {asset: queue.sequence for asset, queue in entry.queues.items()})
+        transport = world.transport
+        self.handler = OrderHandler(
+            entry,
+            journal,
+            transport.client_router(config.endpoints.order_entry, sockets.REPLY_QUEUE),
+            transport.router(config.journal_endpoint),
+            lambda asset: transport.push(config.orders_endpoint(asset)),
+            config.limits.max_batch_requests,
+            timers,
+            clock,
+            world.monotonic,
+            limits,
+        )
+        self.timekeeper = Timekeeper(self.handler)
+        self.operators = transport.client_router(config.admin_endpoint, sockets.QUERY_REPLY_QUEUE)
+        self.admin = Admin(self.operators, self.handler, self.timekeeper)
+        define_assets(config, self.handler)
+        start_clock(config, self.timekeeper)
+        self.handler.commit()
+        tell_of_removed(entry)
+        self.page = world.status_page(config.status_folder, "order_handler")
+        self.poller = transport.poller()
+        for socket in (self.handler.clients, self.handler.daemons, self.operators):
+            self.poller.register(socket, zmq.POLLIN)
+        self.heartbeat_due = 0.0
+        world.settle_memory()
+        logging.info("taking requests at %s", config.endpoints.order_entry)
 
-    # Loop
-    poller = zmq.Poller()
-    for socket in (handler.clients, handler.daemons, operators):
-        poller.register(socket, zmq.POLLIN)
-    heartbeat_due = 0.0
-    while not stop:
-        ready = dict(poller.poll(timekeeper.wait_ms()))
+    def turn(self) -> None:
+        # Loop
+        handler, timekeeper = self.handler, self.timekeeper
+        ready = dict(self.poller.poll(timekeeper.wait_ms()))
         if handler.daemons in ready:
             handler.serve_daemons()
         timekeeper.act()
         if handler.clients in ready:
             handler.serve_clients()
         timekeeper.act_on_silence()
-        if operators in ready:
-            admin.serve()
+        if self.operators in ready:
+            self.admin.serve()
         handler.commit()
-        admin.send_replies()
-        now = time.monotonic()
-        if now >= heartbeat_due:
-            heartbeat_due = now + HEARTBEAT_SECONDS
+        self.admin.send_replies()
+        now = self.world.monotonic()
+        if now >= self.heartbeat_due:
+            self.heartbeat_due = now + HEARTBEAT_SECONDS
             handler.heartbeat()
-        if page.due():
-            report(page, handler)
-    context.destroy(linger=0)
-    journal.close()
-    lock.release()
+        if self.page.due():
+            report(self.page, handler)
+
+    def close(self) -> None:
+        self.journal.close()
+
+
+def main(arguments: list[str], stop: Stop) -> None:
+    # Config
+    config = load_config()
+    world = World()
+    daemon = OrderHandlerDaemon(config, world)
+    while not stop:
+        daemon.turn()
+    daemon.close()
+    world.close()
 
 
 def define_assets(config: Config, handler: OrderHandler) -> None:

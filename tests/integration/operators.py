@@ -8,6 +8,7 @@ from typing import Any
 from exchange.config import Config
 from exchange.core.requests import Record
 from exchange.pipeline.journal import Journal
+from exchange.pipeline.world import World
 from tests.integration.outsider import Message, Peer, Venue
 from tests.support import wait_until
 
@@ -66,7 +67,7 @@ def journal_of(config: Config) -> list[Record]:
     records: list[Record] = []
     with TemporaryDirectory() as folder:
         copy = shutil.copytree(config.journal_folder, Path(folder) / "journal")
-        journal = Journal(copy, config.journal.segment_bytes)
+        journal = Journal(World(), copy, config.journal.segment_bytes)
         journal.open(records.append, {})
         journal.close()
     return records

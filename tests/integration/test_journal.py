@@ -9,6 +9,7 @@ from exchange.core.requests import CancelOrder, DefineAsset, MassCancel, NewOrde
 from exchange.pipeline.codec import decode_record_stream
 from exchange.pipeline.journal import MAX_RECORD_BYTES, Journal
 from exchange.pipeline.log import RECORD, Damaged, segment_name
+from exchange.pipeline.world import World
 
 ASSET = Asset(asset="ACME")
 
@@ -20,7 +21,7 @@ def new_order(asset: str, sequence: int, order_id: int) -> Record:
 def opened(folder: Path, downstream: dict[str, int] | None = None) -> tuple[Journal, list[Record]]:
     """Open a journal and return it with the records that it restored."""
     restored: list[Record] = []
-    journal = Journal(folder, 1024 * 1024)
+    journal = Journal(World(), folder, 1024 * 1024)
     journal.open(restored.append, downstream or {})
     return journal, restored
 

@@ -16,9 +16,10 @@ import pytest
 from exchange.core.events import EventRecord, OrderTriggered, TradeExecuted
 from exchange.core.requests import BUY, NewOrder
 from exchange.pipeline import codec
-from exchange.pipeline.log import MAX_BODY_BYTES, RECORD, Log, segment_name
-from exchange.pipeline.matching_engine import EventLog
+from exchange.pipeline.event_log import EventLog
+from exchange.pipeline.log import MAX_BODY_BYTES, RECORD, segment_name
 from exchange.pipeline.stream import Receiver
+from exchange.pipeline.world import World
 from exchange.store.embedded import database_dsn
 from exchange.store.writer import Applied, DatabaseUnavailable, Writer
 from tests.database import Connection, contents, rows
@@ -54,7 +55,7 @@ def sweeps(*trades: int) -> list[EventRecord]:
 
 
 def opened(folder: Path) -> EventLog:
-    event_log = EventLog(Log(folder, SEGMENT_BYTES, durable=False), "ACME")
+    event_log = EventLog(World(), folder, "ACME", SEGMENT_BYTES)
     event_log.open()
     return event_log
 

@@ -1,6 +1,7 @@
 """The public topics as an outsider sees them: exact keys, gapless numbers, books that can be rebuilt."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,8 +14,8 @@ from exchange.core.asset import Asset
 from exchange.core.matching import Matching
 from exchange.core.requests import BUY, DefineAsset, MassCancel, NewOrder, Record, Request
 from exchange.pipeline import notifier as pipeline
-from exchange.pipeline import sockets
 from exchange.pipeline.message_store import MessageStore
+from exchange.pipeline.sockets import Transport
 from exchange.pipeline.sources import EventSources
 from exchange.status import read_pages
 from tests.integration.operators import MANUAL, SMALL, Operator
@@ -231,19 +232,21 @@ def test_heartbeats_go_on_while_one_huge_request_is_published(tmp_path: Path, mo
     requests += [NewOrder(number, f"c{number}", BUY, 1, 100) for number in range(1, count + 1)]
     requests.append(MassCancel(0))
     with ExitStack() as ended:
-        context = sockets.new_context()
-        ended.callback(context.destroy, linger=0)
+        transport = Transport()
+        ended.callback(transport.close)
         notifier = pipeline.Notifier(
             {},
-            EventSources(context, config),
-            sockets.client_publisher(context, config.endpoints.market_data, 1_000_000),
-            sockets.client_publisher(context, config.endpoints.private, 1_000_000, zmq.XPUB),
+            EventSources(transport, config),
+            transport.client_publisher(config.endpoints.market_data, 1_000_000),
+            transport.client_publisher(config.endpoints.private, 1_000_000, zmq.XPUB),
+            time.monotonic,
+            time.time_ns,
         )
         store = MessageStore(tmp_path, 1_000_000)
         ended.callback(store.close)
         board = notifier.boards["ACME"] = pipeline.AssetBoard(asset, store, 1000)
         board.live_from = 0
-        feed = Subscription(context, config.endpoints.market_data, "order/ACME/", "heartbeat/")
+        feed = Subscription(transport.context, config.endpoints.market_data, "order/ACME/", "heartbeat/")
 
         def subscribed() -> bool:
             notifier.heartbeat()

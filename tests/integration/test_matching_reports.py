@@ -10,8 +10,9 @@ from exchange.core import requests
 from exchange.core.asset import Asset, ScheduledChange
 from exchange.core.requests import BUY, Record
 from exchange.pipeline import codec, sockets
-from exchange.pipeline.log import Log
-from exchange.pipeline.matching_engine import PROGRESS_SECONDS, EventLog, MatchingEngine
+from exchange.pipeline.event_log import EventLog
+from exchange.pipeline.matching_engine import PROGRESS_SECONDS, MatchingEngine
+from exchange.pipeline.world import World
 
 SESSIONS = Asset(asset="ACME", schedule=(ScheduledChange("09:00", "open"), ScheduledChange("17:00", "closed")))
 
@@ -20,20 +21,21 @@ class OrderHandlerEnd:
     """The order handler's end of the sockets, and an engine at the other."""
 
     def __init__(self, folder: Path) -> None:
-        self.context = sockets.new_context()
+        self.world = World()
+        transport = self.world.transport
         names = {name: f"ipc://{folder}/{name}" for name in ("journal", "orders", "events", "replays")}
-        self.router = sockets.router(self.context, names["journal"])
+        self.router = transport.router(names["journal"])
         self.router.rcvtimeo = 30_000
-        self.orders = sockets.push(self.context, names["orders"])
-        self.event_log = EventLog(Log(folder / "log", 1024 * 1024, durable=False), "ACME")
+        self.orders = transport.push(names["orders"])
+        self.event_log = EventLog(self.world, folder / "log", "ACME", 1024 * 1024)
         self.event_log.open()
         self.engine = MatchingEngine(
             "ACME",
             self.event_log,
-            queue=sockets.pull(self.context, names["orders"]),
-            journal=sockets.dealer(self.context, names["journal"]),
-            events=sockets.publisher(self.context, names["events"]),
-            replays=sockets.router(self.context, names["replays"]),
+            queue=transport.pull(names["orders"]),
+            journal=transport.dealer(names["journal"]),
+            events=transport.publisher(names["events"]),
+            replays=transport.router(names["replays"]),
         )
         assert self.engine.journal.poll(30_000, zmq.POLLOUT), "what the engine says before it is connected is lost"
         self.sequence = 0
@@ -59,7 +61,7 @@ class OrderHandlerEnd:
 def end(open_folder: Path) -> Iterator[OrderHandlerEnd]:
     end = OrderHandlerEnd(open_folder)
     yield end
-    end.context.destroy(linger=0)
+    end.world.close()
     end.event_log.close()
 
 

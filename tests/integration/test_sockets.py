@@ -8,11 +8,11 @@ from exchange.pipeline import sockets
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pyzmq's half-made socket, let go
 def test_a_socket_too_many_is_told_as_an_oserror() -> None:
-    context = sockets.new_context()
-    context.set(zmq.MAX_SOCKETS, 1)
+    transport = sockets.Transport()
+    transport.context.set(zmq.MAX_SOCKETS, 1)
     try:
-        sockets.subscriber(context, ())
+        transport.subscriber(())
         with pytest.raises(OSError, match="no room for another socket"):
-            sockets.subscriber(context, ())
+            transport.subscriber(())
     finally:
-        context.destroy(linger=0)
+        transport.close()

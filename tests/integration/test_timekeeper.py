@@ -1,5 +1,6 @@
 """What is due by the clock, carried out into a real journal: much at once, a part a turn."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from exchange.pipeline.clock import ManualClock
 from exchange.pipeline.journal import Journal
 from exchange.pipeline.order_handler import OrderHandler
 from exchange.pipeline.timekeeper import TURN_ACTS, Timekeeper
+from exchange.pipeline.world import World
 
 NOON = 1_772_452_800 * 10**9
 MILLISECOND = 1_000_000
@@ -29,13 +31,13 @@ def clock() -> ManualClock:
 @pytest.fixture
 def timekeeper(tmp_path: Path, clock: ManualClock) -> Iterator[Timekeeper]:
     """Yield the timekeeper of an order handler that has a journal, and sockets that nobody is connected to."""
-    journal = Journal(tmp_path, 1024 * 1024)
+    journal = Journal(World(), tmp_path, 1024 * 1024)
     timers = Timers(schedule)
     entry = OrderEntry(journal.read, journal.has_room, clock.now, 10**6, 10**6, timers)
     journal.open(entry.restore, {})
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     clients, daemons = context.socket(zmq.ROUTER), context.socket(zmq.ROUTER)
-    handler = OrderHandler(entry, journal, clients, daemons, lambda asset: daemons, 1000, timers, clock)
+    handler = OrderHandler(entry, journal, clients, daemons, lambda asset: daemons, 1000, timers, clock, time.monotonic)
     entry.define(Asset(asset="ACME"))
     handler.journal_records()
     handler.commit()

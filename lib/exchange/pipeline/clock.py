@@ -1,6 +1,7 @@
 """The order handler's clock: what stamps each request's time, and says when something is due."""
 
 import time
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 LATEST = 9_214_560_000 * 10**9  # 2262-01-01, near the end of what 64 bits of nanoseconds can say
@@ -20,8 +21,8 @@ class SystemClock:
 
     mode: Literal["system", "manual"] = "system"
 
-    def now(self) -> int:
-        return time.time_ns()
+    def __init__(self, time_ns: Callable[[], int] = time.time_ns) -> None:
+        self.now = time_ns
 
 
 class ManualClock:

@@ -4,7 +4,6 @@ A daemon's `main` reads config, parts, loop; `run` calls it. Our own bug is not 
 traceback and supervisor starts it again, into a replay.
 """
 
-import gc
 import logging
 import signal
 import sys
@@ -44,17 +43,6 @@ def load_config() -> Config:
     config = configuration.load()
     prepare_run_folder(config)
     return config
-
-
-def settle_memory() -> None:
-    """Keep the garbage collector away from what was built at the start, and rare for what comes.
-
-    With default thresholds it walks all live containers again and again: measured, a quarter to half of the time with
-    a million orders. What the daemons make a lot of is not tracked (Structs with `gc=False`, dicts of them).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
 
 
 def run(name: str, main: Callable[[list[str], Stop], None]) -> None:

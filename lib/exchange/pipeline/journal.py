@@ -10,6 +10,7 @@ from exchange.core.requests import MassCancel, Record, Request
 from exchange.pipeline.codec import decode_record, encode
 from exchange.pipeline.log import RECORD, Damaged, Log
 from exchange.pipeline.stream import Index
+from exchange.pipeline.world import World
 
 MAX_RECORD_BYTES = 512 + RECORD.size  # every field of a request is bounded, so its record is; a definition's is larger
 
@@ -20,7 +21,7 @@ class Journal:
     `open` it first. `append` buffers, `sync` puts all on disk; what was appended may be read at once.
     """
 
-    def __init__(self, folder: Path, segment_bytes: int) -> None:
+    def __init__(self, world: World, folder: Path, segment_bytes: int) -> None:
         self.log = Log(folder, segment_bytes, durable=True)
         self.indexes: dict[str, Index] = {}
 

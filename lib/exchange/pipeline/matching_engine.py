@@ -12,9 +12,9 @@ from exchange.core.matching import Matching
 from exchange.core.requests import Record
 from exchange.pipeline import codec, sockets
 from exchange.pipeline.daemon import Refused
-from exchange.pipeline.log import Log
+from exchange.pipeline.event_log import EventLog
 from exchange.pipeline.open_orders import OpenOrderReports
-from exchange.pipeline.stream import Index, Receiver
+from exchange.pipeline.stream import Receiver
 
 DRAIN = 100  # messages taken from a socket before the others get their turn
 PROGRESS_SECONDS = 0.01  # between two reports of progress, at least: the order handler's backlog bound rests on them
@@ -24,38 +24,6 @@ MOST_PUBLISHED_BYTES = 1024 * 1024  # in one message to the logger and the notif
 NOTHING_REPORTED = codec.Progress("", -1)
 
 logger = logging.getLogger(__name__)
-
-
-class EventLog:
-    """An asset's event log: a function of its part of the journal, kept so that nobody has to compute it again."""
-
-    def __init__(self, log: Log, asset: str) -> None:
-        self.log = log
-        self.index = Index(asset)
-        self.last_body = b""
-
-    def open(self) -> None:
-        """Read what is there; what a crash left unfinished at the end is cut off, and will be made again."""
-        self.log.scan(self._on_record)
-        self.log.start_writing()
-
-    def _on_record(self, position: int, body: bytes) -> None:
-        self.index.add(position)
-        self.last_body = body
-
-    def append(self, body: bytes) -> None:
-        """Buffer the next record. `write` must follow."""
-        self.index.add(self.log.append(body))
-
-    def write(self) -> None:
-        self.log.write()
-
-    def replay(self, sequence: int) -> bytes:
-        """Return a stream message of the records from a sequence on, as many as one message carries."""
-        return self.index.replay(self.log, sequence)
-
-    def close(self) -> None:
-        self.log.close()
 
 
 class MatchingEngine:

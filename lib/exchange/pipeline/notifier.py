@@ -1,8 +1,7 @@
 """The notifier's work: fold the assets' events, publish what comes of them, keep it for queries and retransmission."""
 
-import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import zmq
 
@@ -14,6 +13,7 @@ from exchange.core.execution_reports import PublishedOrder
 from exchange.core.market_data import Feed
 from exchange.pipeline import sockets
 from exchange.pipeline.codec import encode
+from exchange.pipeline.disk import Disk
 from exchange.pipeline.message_store import MessageStore
 from exchange.pipeline.sources import EventSources
 
@@ -26,9 +26,9 @@ TURN_SECONDS = 0.05  # of publishing, after which queries and heartbeats get the
 PART_EVENTS = 5000  # of one request, folded in and published at a time: what comes of more is never all in memory
 
 
-def logged_assets(config: Config) -> frozenset[str]:
+def logged_assets(disk: Disk, config: Config) -> frozenset[str]:
     """Return the assets that have an event log, traded now or not: of any other nothing has ever been published."""
-    return frozenset(folder.name for folder in config.event_log_folder("").glob("*"))
+    return frozenset(disk.names(config.event_log_folder("")))
 
 
 class AssetBoard:
@@ -76,6 +76,8 @@ class Notifier:
         sources: EventSources,
         public: zmq.Socket[bytes],
         private: zmq.Socket[bytes],
+        monotonic: Callable[[], float],
+        time_ns: Callable[[], int],
     ) -> None:
         self.boards = boards
         self.added: dict[str, AssetBoard] = {}  # of assets that are new, until their matching daemons are heard of
@@ -84,7 +86,9 @@ class Notifier:
         self.private = private
         self.send_public, self.send_private = sockets.bare_send(public), sockets.bare_send(private)
         self.published = 0
-        self.started_at = time.monotonic()
+        self.monotonic = monotonic
+        self.time_ns = time_ns
+        self.started_at = monotonic()
         self.heartbeat_due = 0.0
 
     def add(self, board: AssetBoard, logged_before: bool) -> zmq.Socket[bytes]:
@@ -102,12 +106,12 @@ class Notifier:
 
     def serve_events(self) -> None:
         """Publish what the matching daemons have sent, up to a turn's worth; queries and heartbeats come in between."""
-        until = time.monotonic() + TURN_SECONDS
+        until = self.monotonic() + TURN_SECONDS
         for asset, records in self.sources.receive():
             if asset in self.added:
                 self.boards[asset] = self.added.pop(asset)
             self.publish(self.boards[asset], records)
-            if time.monotonic() > until:
+            if self.monotonic() > until:
                 return
 
     def publish(self, board: AssetBoard, records: Sequence[EventRecord]) -> None:
@@ -171,11 +175,11 @@ class Notifier:
 
     def heartbeat(self) -> None:
         """Publish the public topics' last numbers, where that is due."""
-        now = time.monotonic()
+        now = self.monotonic()
         if now < self.heartbeat_due:
             return
         self.heartbeat_due = now + HEARTBEAT_SECONDS
-        message = messages.Heartbeat(time.time_ns(), self.public_sequences())
+        message = messages.Heartbeat(self.time_ns(), self.public_sequences())
         self.public.send(HEARTBEAT_TOPIC, sockets.SNDMORE)
         self.public.send(encode(message))
 

@@ -9,7 +9,6 @@ since somebody was silent, the operators' acts; then `commit`.
 """
 
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
@@ -34,7 +33,7 @@ CHOICES: dict[str, tuple[str, ...]] = {  # what may stand in the fields that tak
     field.name: get_args(field.type) for field in msgspec.structs.fields(NewOrder) if get_origin(field.type) is Literal
 }
 CHOICES["status"] = get_args(Status)  # an operator's
-COUNT_RETRY_NS = 1_000_000_000  # after which a count of open orders that has not come is asked for again
+COUNT_RETRY_SECONDS = 1.0  # after which a count of open orders that has not come is asked for again
 MAX_TEXT = 400  # characters of a decoding error's text, which may quote a key of any length
 
 
@@ -55,6 +54,7 @@ class OrderHandler:
         max_batch_requests: int,
         timers: Timers,
         clock: Clock,
+        monotonic: Callable[[], float],
         limits: RiskLimits | None = None,
     ) -> None:
         self.entry = entry
@@ -66,12 +66,13 @@ class OrderHandler:
         self.max_batch_requests = max_batch_requests
         self.timers = timers
         self.clock = clock
+        self.monotonic = monotonic
         self.limits = limits
         self.replies: list[tuple[list[bytes], bytes]] = []
         self.outgoing: dict[str, list[bytes]] = {}  # bodies by asset, to be pushed after the sync
         self.connection = b""  # over which the request came that is being handled
         self.heard_at = 0
-        self.counts_asked: dict[str, int] = {}  # when an asset's matching daemon was asked for its open orders last
+        self.counts_asked: dict[str, float] = {}  # when an asset's matching daemon was asked for its open orders last
         self.drained = 0
         self.rejected = 0
 
@@ -141,8 +142,8 @@ class OrderHandler:
         """Ask a matching daemon how many orders are open in its asset, where limits need it and nobody has said yet."""
         if self.limits is None or not self.limits.needs_count(asset):
             return
-        now = time.monotonic_ns()
-        if now - self.counts_asked.get(asset, -COUNT_RETRY_NS) >= COUNT_RETRY_NS:
+        now = self.monotonic()
+        if now - self.counts_asked.get(asset, -COUNT_RETRY_SECONDS) >= COUNT_RETRY_SECONDS:
             self.counts_asked[asset] = now
             sockets.send_reply(self.daemons, envelope, codec.encode(codec.CountOpen(asset)))
 

@@ -1,6 +1,5 @@
 """The query endpoint: snapshots, retransmission, open orders, as of what the notifier has published."""
 
-import time
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -57,10 +56,10 @@ class Queries:
 
     def serve(self) -> None:
         """Answer the queries that are waiting."""
-        until = time.monotonic() + TURN_SECONDS
+        until = self.notifier.monotonic() + TURN_SECONDS
         for envelope, payload in sockets.drain_router(self.clients, DRAIN):
             sockets.send_reply(self.clients, envelope, codec.encode(self.answer(payload)))
-            if time.monotonic() > until:
+            if self.notifier.monotonic() > until:
                 return
 
     def answer(self, payload: bytes | None) -> Reply | Reject:
@@ -248,6 +247,6 @@ class Queries:
         start is under way, though, there is nothing to be said.
         """
         rebuilding = [asset for asset, board in self.notifier.boards.items() if board.rebuilding]
-        if rebuilding and self.notifier.soon_rebuilt(time.monotonic()):
+        if rebuilding and self.notifier.soon_rebuilt(self.notifier.monotonic()):
             raise Refusal("busy", f"{', '.join(rebuilding)}: being rebuilt after a start; try again in a moment")
         return {"rebuilding": rebuilding} if rebuilding else {}

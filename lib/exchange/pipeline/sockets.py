@@ -36,15 +36,76 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
     return zmq.Context()
 
 
-def _new(context: zmq.Context[zmq.Socket[bytes]], kind: int, send: int, receive: int) -> zmq.Socket[bytes]:
-    try:
-        socket = context.socket(kind)
-    except zmq.ZMQError as error:
-        raise OSError(error.errno, f"no room for another socket: {error.strerror}") from None
-    socket.linger = 0
-    socket.sndhwm = send
-    socket.rcvhwm = receive
-    return socket
+class Transport:
+    """Makes a daemon's sockets, each kind with its bounds; another can stand in its place, and carry nothing far."""
+
+    def __init__(self) -> None:
+        self.context = new_context()
+
+    def poller(self) -> zmq.Poller:
+        return zmq.Poller()
+
+    def client_router(self, endpoint: str, reply_queue: int) -> zmq.Socket[bytes]:
+        """A ROUTER that clients connect to. A frame of more than MAX_FRAME_BYTES ends its sender's connection."""
+        socket = self._new(zmq.ROUTER, reply_queue, RECEIVE_QUEUE)
+        socket.maxmsgsize = MAX_FRAME_BYTES
+        _keep_alive(socket)
+        return _bind(socket, endpoint)
+
+    def client_publisher(self, endpoint: str, send_queue: int, kind: int = zmq.PUB) -> zmq.Socket[bytes]:
+        """A PUB or XPUB that clients subscribe to; a slow one loses messages, and nobody else does."""
+        socket = self._new(kind, send_queue, RECEIVE_QUEUE)
+        socket.maxmsgsize = MAX_CONTROL_BYTES
+        _keep_alive(socket)
+        return _bind(socket, endpoint)
+
+    def push(self, endpoint: str) -> zmq.Socket[bytes]:
+        return _bind(self._new(zmq.PUSH, INTERNAL_QUEUE, 1), endpoint)
+
+    def pull(self, endpoint: str) -> zmq.Socket[bytes]:
+        socket = self._new(zmq.PULL, 1, INTERNAL_QUEUE)
+        _reconnect_quickly(socket)
+        socket.connect(endpoint)
+        return socket
+
+    def publisher(self, endpoint: str) -> zmq.Socket[bytes]:
+        return _bind(self._new(zmq.PUB, INTERNAL_QUEUE, 1), endpoint)
+
+    def subscriber(self, endpoints: Iterable[str]) -> zmq.Socket[bytes]:
+        socket = self._new(zmq.SUB, 1, INTERNAL_QUEUE)
+        _reconnect_quickly(socket)
+        socket.subscribe(b"")
+        for endpoint in endpoints:
+            socket.connect(endpoint)
+        return socket
+
+    def router(self, endpoint: str) -> zmq.Socket[bytes]:
+        """A ROUTER for the other daemons: replays, progress, open orders."""
+        socket = self._new(zmq.ROUTER, INTERNAL_QUEUE, INTERNAL_QUEUE)
+        socket.maxmsgsize = MAX_REPORT_BYTES
+        return _bind(socket, endpoint)
+
+    def dealer(self, endpoint: str) -> zmq.Socket[bytes]:
+        """The other end of `router`. What is sent while nobody listens there is not kept: its sender asks again."""
+        socket = self._new(zmq.DEALER, INTERNAL_QUEUE, INTERNAL_QUEUE)
+        socket.immediate = 1
+        _reconnect_quickly(socket)
+        socket.connect(endpoint)
+        return socket
+
+    def close(self) -> None:
+        """Close every socket. What was not sent yet is dropped."""
+        self.context.destroy(linger=0)
+
+    def _new(self, kind: int, send: int, receive: int) -> zmq.Socket[bytes]:
+        try:
+            socket = self.context.socket(kind)
+        except zmq.ZMQError as error:
+            raise OSError(error.errno, f"no room for another socket: {error.strerror}") from None
+        socket.linger = 0
+        socket.sndhwm = send
+        socket.rcvhwm = receive
+        return socket
 
 
 def _bind(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
@@ -60,24 +121,6 @@ def _bind(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
     return socket
 
 
-def client_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, reply_queue: int) -> zmq.Socket[bytes]:
-    """A ROUTER that clients connect to. A frame of more than MAX_FRAME_BYTES ends its sender's connection."""
-    socket = _new(context, zmq.ROUTER, reply_queue, RECEIVE_QUEUE)
-    socket.maxmsgsize = MAX_FRAME_BYTES
-    _keep_alive(socket)
-    return _bind(socket, endpoint)
-
-
-def client_publisher(
-    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, send_queue: int, kind: int = zmq.PUB
-) -> zmq.Socket[bytes]:
-    """A PUB or XPUB that clients subscribe to; a slow one loses messages, and nobody else does."""
-    socket = _new(context, kind, send_queue, RECEIVE_QUEUE)
-    socket.maxmsgsize = MAX_CONTROL_BYTES
-    _keep_alive(socket)
-    return _bind(socket, endpoint)
-
-
 def _keep_alive(socket: zmq.Socket[bytes]) -> None:
     """Notice clients that went without a word, and forget them.
 
@@ -89,46 +132,6 @@ def _keep_alive(socket: zmq.Socket[bytes]) -> None:
     socket.tcp_keepalive_intvl = 5
     socket.tcp_keepalive_cnt = 4
     socket.tcp_maxrt = 30_000
-
-
-def push(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
-    return _bind(_new(context, zmq.PUSH, INTERNAL_QUEUE, 1), endpoint)
-
-
-def pull(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
-    socket = _new(context, zmq.PULL, 1, INTERNAL_QUEUE)
-    _reconnect_quickly(socket)
-    socket.connect(endpoint)
-    return socket
-
-
-def publisher(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
-    return _bind(_new(context, zmq.PUB, INTERNAL_QUEUE, 1), endpoint)
-
-
-def subscriber(context: zmq.Context[zmq.Socket[bytes]], endpoints: Iterable[str]) -> zmq.Socket[bytes]:
-    socket = _new(context, zmq.SUB, 1, INTERNAL_QUEUE)
-    _reconnect_quickly(socket)
-    socket.subscribe(b"")
-    for endpoint in endpoints:
-        socket.connect(endpoint)
-    return socket
-
-
-def router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
-    """A ROUTER for the other daemons: replays, progress, open orders."""
-    socket = _new(context, zmq.ROUTER, INTERNAL_QUEUE, INTERNAL_QUEUE)
-    socket.maxmsgsize = MAX_REPORT_BYTES
-    return _bind(socket, endpoint)
-
-
-def dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
-    """The other end of `router`. What is sent while nobody listens there is not kept: its sender asks again."""
-    socket = _new(context, zmq.DEALER, INTERNAL_QUEUE, INTERNAL_QUEUE)
-    socket.immediate = 1
-    _reconnect_quickly(socket)
-    socket.connect(endpoint)
-    return socket
 
 
 def _reconnect_quickly(socket: zmq.Socket[bytes]) -> None:
@@ -147,7 +150,7 @@ def try_send(socket: zmq.Socket[bytes], message: bytes) -> bool:
 
 def bare_send(socket: zmq.Socket[bytes]) -> Callable[..., Any]:
     """Return what sends a frame, without the checks that pyzmq puts before it: measured, in half the time."""
-    return super(zmq.Socket, socket).send
+    return super(zmq.Socket, socket).send if isinstance(socket, zmq.Socket) else socket.send
 
 
 def drain(socket: zmq.Socket[bytes], limit: int) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import zmq
 from exchange.config import Config
 from exchange.core.events import EventRecord
 from exchange.pipeline import codec, sockets
+from exchange.pipeline.sockets import Transport
 from exchange.pipeline.stream import Receiver
 
 DRAIN = 100  # messages taken from a socket before the others get their turn
@@ -15,11 +16,11 @@ DRAIN = 100  # messages taken from a socket before the others get their turn
 class EventSources:
     """One subscription to all assets' events, and a socket to each matching daemon to ask for what is missing."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: Config) -> None:
-        self.context = context
+    def __init__(self, transport: Transport, config: Config) -> None:
+        self.transport = transport
         self.config = config
         self.receivers: dict[str, Receiver[EventRecord]] = {}
-        self.live = sockets.subscriber(context, ())
+        self.live = transport.subscriber(())
         self.replays: dict[str, zmq.Socket[bytes]] = {}
         for asset in config.assets:
             self.add(asset.asset)
@@ -31,7 +32,7 @@ class EventSources:
         """
         self.receivers[asset] = Receiver(asset, applied)
         self.live.connect(self.config.events_endpoint(asset))
-        self.replays[asset] = replays = sockets.dealer(self.context, self.config.event_log_endpoint(asset))
+        self.replays[asset] = replays = self.transport.dealer(self.config.event_log_endpoint(asset))
         return replays
 
     def sockets(self) -> Iterable[zmq.Socket[bytes]]:
