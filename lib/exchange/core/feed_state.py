@@ -1,0 +1,155 @@
+"""A feed's state as values: what a snapshot holds, so that a restart need not fold an asset's events from the first on.
+
+A feed restored from its state goes on byte for byte as the one that the state was taken of. The same state is the same
+values in the same order, whichever way the feed has come to it.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct, structs
+
+from exchange.core import messages
+from exchange.core.asset import Asset
+from exchange.core.book import Terms, orders_of
+from exchange.core.execution_reports import PublishedOrder
+from exchange.core.market_data import PUBLIC_TOPICS, Feed
+from exchange.core.requests import BUY, SELL, OrderType, SelfTradePrevention, Side, TimeInForce
+
+VERSION = (
+    1  # to be raised whenever `Feed` gives other messages or numbers than it did: older states are not gone on from
+)
+
+StoredTerms = tuple[OrderType, TimeInForce, int, int, int, bool, SelfTradePrevention, int, int, bool, int]  # of `Terms`
+
+
+class OtherVersion(ValueError):
+    """A state of a program whose feed gives other messages than this one's."""
+
+
+class StoredOrder(Struct, frozen=True, array_like=True, gc=False):
+    """A published order; its account by its place in `FeedState.accounts`."""
+
+    order_id: int
+    account: int
+    side: Side
+    price: int
+    quantity: int
+    leaves: int
+    client_order_id: str
+    order_type: OrderType
+    time_in_force: TimeInForce
+    report: bytes
+    terms: StoredTerms | None = None
+
+
+class FeedState(Struct, frozen=True, array_like=True):
+    """All that a feed is between two requests, and orders that ended, which it does not know any more."""
+
+    version: int
+    asset: str
+    sequence: int  # of the last request folded in
+    time: int
+    definition: Asset | None
+    status: messages.Status | None
+    topics: dict[str, int]  # the last number of each public topic
+    accounts: list[tuple[str, int]]  # each with the number of its last report, in the order in which they turned up
+    resting: list[StoredOrder]  # of both sides, each from the worst level to the best, a level's in time order
+    waiting: list[StoredOrder]  # stops, by order id
+    ended: list[StoredOrder]  # as they were given
+
+
+def state_of(feed: Feed, ended: Iterable[PublishedOrder] = ()) -> FeedState:
+    """Return the state of a feed that is between two requests and whose lists were emptied. O(orders).
+
+    `ended` are orders that have ended and are to be kept with it.
+    """
+    within = (feed.entering, feed.replaced, feed.call, feed.touched)
+    assert not any(within), "a state is one between two requests"
+    untaken = (feed.public, feed.private, feed.ended)
+    assert not any(untaken), "what was not taken from the feed's lists would be lost"
+    places = {account: place for place, account in enumerate(feed.reports.topics)}
+    resting = [
+        _stored(feed.orders[order.order_id], places)
+        for ladder in (feed.book.ladders[BUY], feed.book.ladders[SELL])
+        for key in ladder.keys
+        for order in orders_of(ladder.levels[key])
+    ]
+    return FeedState(
+        VERSION,
+        feed.asset,
+        feed.sequence,
+        feed.time,
+        feed.definition,
+        feed.status,
+        {name: feed.topics[name].sequence for name in PUBLIC_TOPICS},
+        [(account, topic.sequence) for account, topic in feed.reports.topics.items()],
+        resting,
+        [_stored(order, places) for _, order in sorted(feed.orders.items()) if order.waiting],
+        [_stored(order, places) for order in ended],
+    )
+
+
+def restore(state: FeedState) -> Feed:
+    """Return a feed that goes on where the state was taken. Raises OtherVersion. O(orders)."""
+    if state.version != VERSION or tuple(state.topics) != PUBLIC_TOPICS:
+        raise OtherVersion(
+            f"version {state.version}, topics {', '.join(state.topics)}: this program's is version {VERSION}, with "
+            f"{', '.join(PUBLIC_TOPICS)}"
+        )
+    feed = Feed(state.asset)
+    feed.sequence, feed.time = state.sequence, state.time
+    feed.definition, feed.status = state.definition, state.status
+    for name, number in state.topics.items():
+        feed.topics[name].sequence = number
+    for account, number in state.accounts:
+        feed.reports.topic(account).sequence = number
+    for stored in state.resting:
+        order = feed.orders[stored.order_id] = _restored(feed, state, stored)
+        feed.book.add(order)
+        if order.terms is not None:
+            # It shows what it showed, which is never more than it may: the book has hidden nothing of it by itself.
+            feed.book.ladders[order.side].hide(order, order.terms)
+    for stored in state.waiting:
+        order = feed.orders[stored.order_id] = _restored(feed, state, stored)
+        order.account.orders[order.order_id] = order
+    feed.bbo = (feed.book.best(BUY), feed.book.best(SELL))
+    return feed
+
+
+def restore_ended(state: FeedState, feed: Feed) -> list[PublishedOrder]:
+    """Return the state's orders that had ended, given the feed restored from it."""
+    return [_restored(feed, state, stored) for stored in state.ended]
+
+
+def _stored(order: PublishedOrder, places: dict[str, int]) -> StoredOrder:
+    return StoredOrder(
+        order.order_id,
+        places[order.account.name],
+        order.side,
+        order.price,
+        order.quantity,
+        order.leaves,
+        order.client_order_id,
+        order.order_type,  # type: ignore[arg-type] # one of them
+        order.time_in_force,  # type: ignore[arg-type]
+        order.report,
+        None if order.terms is None else structs.astuple(order.terms),
+    )
+
+
+def _restored(feed: Feed, state: FeedState, stored: StoredOrder) -> PublishedOrder:
+    account, _ = state.accounts[stored.account]
+    return PublishedOrder(
+        stored.order_id,
+        feed.book.account(account),
+        stored.side,
+        stored.price,
+        stored.quantity,
+        stored.leaves,
+        None if stored.terms is None else Terms(*stored.terms),
+        client_order_id=stored.client_order_id,
+        order_type=stored.order_type,
+        time_in_force=stored.time_in_force,
+        topic=feed.reports.topic(account),
+        report=stored.report,
+    )
