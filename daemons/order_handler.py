@@ -22,6 +22,8 @@ from exchange.pipeline.timekeeper import Timekeeper
 from exchange.pipeline.world import World
 from exchange.status import StatusPage
 
+DROPPED_SECONDS = 10.0  # for which the status page tells of a reply that was dropped
+
 
 class OrderHandlerDaemon:
     """The parts of the order handler, and one turn of its loop."""
@@ -164,12 +166,17 @@ def last_applied(events: Path) -> dict[str, int]:
 def report(page: StatusPage, handler: OrderHandler) -> None:
     """Say on the status page what has been taken, and what waits for its matching daemon."""
     queues = handler.entry.queues
-    room = handler.journal.has_room(1)
+    state = "running"
+    if not handler.journal.has_room(1):
+        state = "busy: no room on disk for the next segment of the journal"
+    elif handler.monotonic() - handler.dropped_at < DROPPED_SECONDS:
+        state = "running; a client does not read its replies, and loses them"
     page.write(
-        "running" if room else "busy: no room on disk for the next segment of the journal",
+        state,
         {asset: queue.sequence for asset, queue in queues.items()},
         {asset: queue.sequence - queue.applied for asset, queue in queues.items()},
         rejected=handler.rejected,
+        dropped_replies=handler.dropped,
         remembered_ids=handler.entry.remembered_ids,
     )
 

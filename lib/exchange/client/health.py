@@ -54,8 +54,11 @@ def check_health(config: Config, timeout: float) -> Health:
     # Besides those of the configuration only what runs: the page of an asset that was taken off the list stays.
     names += sorted(name for name, page in pages.items() if name not in names and is_alive(page["pid"]))
     query, statuses = _query(config.endpoints.query, timeout)
+    daemons = [_daemon(name, pages.get(name)) for name in names]
+    if not config.database.dsn:
+        daemons.append(_postgres(config.data / "postgres" / "data" / "postmaster.pid"))
     return Health(
-        [_daemon(name, pages.get(name)) for name in names],
+        daemons,
         _order_entry(config.endpoints.order_entry, timeout),
         query,
         # The query endpoint knows those that were taken off the list too.
@@ -67,11 +70,14 @@ def _daemon(name: str, page: Status | None) -> DaemonHealth:
     if page is None:
         return DaemonHealth(name, alive=False, stale=False, state="never started with this data folder")
     now = time.time_ns()
-    alive = is_alive(page["pid"])
+    process = process_state(page["pid"])
+    alive = process not in GONE
     stale = now - page["time"] > STALE_NS
     state = page["state"]
     if not alive:
         state = f"dead; was: {state}"
+    elif process in STOPPED:
+        state = f"stopped by a signal (SIGCONT has it go on); was: {state}"
     elif stale:
         state = f"frozen; was: {state}"
     return DaemonHealth(
@@ -88,19 +94,50 @@ def _daemon(name: str, page: Status | None) -> DaemonHealth:
     )
 
 
-def is_alive(pid: int) -> bool:
-    """Return whether there is such a process, and it has not ended already (a zombie has)."""
+def _postgres(pid_file: Path) -> DaemonHealth:
+    """Return the embedded database's health, by the file that it keeps while it runs."""
+    name = "postgres"
+    try:
+        lines = pid_file.read_text().splitlines()
+        pid, started = int(lines[0]), int(lines[2])
+    except FileNotFoundError:
+        return DaemonHealth(name, alive=False, stale=False, state="not running")
+    except (OSError, ValueError, IndexError) as error:
+        return DaemonHealth(name, alive=False, stale=False, state=f"unknown: {pid_file} can't be read: {error}")
+    process = process_state(pid)
+    if process in GONE:
+        return DaemonHealth(name, alive=False, stale=False, state="dead", pid=pid)
+    state = lines[7].strip() if len(lines) > 7 else "starting"
+    if process in STOPPED:
+        state = f"stopped by a signal (SIGCONT has it go on); was: {state}"
+    uptime_ms = max(0, time.time_ns() // 1_000_000 - started * 1000)
+    return DaemonHealth(
+        name, alive=True, stale=False, state="running" if state == "ready" else state, pid=pid, uptime_ms=uptime_ms
+    )
+
+
+GONE = ("", "Z", "X")  # no such process, or one that has ended and waits for its parent
+STOPPED = ("T", "t")
+
+
+def process_state(pid: int) -> str:
+    """Return a process's state as the kernel has it, such as `S`; empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        pass
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
+        return ""
     except PermissionError:
-        return True
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return True
-    return state != "Z"
+        pass
+    return "R"  # it is there, and this system does not say more
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether there is such a process, and it has not ended already."""
+    return process_state(pid) not in GONE
 
 
 def _order_entry(endpoint: str, timeout: float) -> EndpointHealth:

@@ -75,6 +75,8 @@ class OrderHandler:
         self.counts_asked: dict[str, float] = {}  # when an asset's matching daemon was asked for its open orders last
         self.drained = 0
         self.rejected = 0
+        self.dropped = 0  # replies, to clients that read none
+        self.dropped_at = float("-inf")
 
     def serve_asset(self, asset: str) -> None:
         """Open an asset's queue, unless it is open. Its matching daemon asks for what it has missed."""
@@ -98,8 +100,11 @@ class OrderHandler:
         """Put on disk all that was taken; then answer the clients, and push."""
         if self.outgoing:
             self.journal.sync()
+        clients, send_reply = self.clients, sockets.send_reply
         for envelope, reply in self.replies:
-            sockets.send_reply(self.clients, envelope, reply)
+            if not send_reply(clients, envelope, reply):
+                self.dropped += 1
+                self.dropped_at = self.monotonic()
         self.replies.clear()
         self.push()
 

@@ -49,6 +49,7 @@ class Transport:
         """A ROUTER that clients connect to. A frame of more than MAX_FRAME_BYTES ends its sender's connection."""
         socket = self._new(zmq.ROUTER, reply_queue, RECEIVE_QUEUE)
         socket.maxmsgsize = MAX_FRAME_BYTES
+        socket.router_mandatory = 1  # so that `send_reply` can tell what it could not send
         _keep_alive(socket)
         return _bind(socket, endpoint)
 
@@ -186,12 +187,18 @@ def drain_router(socket: zmq.Socket[bytes], limit: int) -> Iterator[tuple[list[b
             yield envelope, payload
 
 
-def send_reply(socket: zmq.Socket[bytes], envelope: list[bytes], payload: bytes) -> None:
-    """Send a reply on a ROUTER; one for a peer that is gone, or that does not read its replies, is dropped."""
+def send_reply(socket: zmq.Socket[bytes], envelope: list[bytes], payload: bytes) -> bool:
+    """Send a reply on a ROUTER; one for a peer that is gone, or that does not read its replies, is dropped.
+
+    Returns False where it was dropped although the peer is there (of a `client_router`; of others that is not known).
+    """
     send = bare_send(socket)
     try:
         for frame in envelope:
             send(frame, NOBLOCK_SNDMORE)
         send(payload, NOBLOCK)
-    except (zmq.Again, zmq.ZMQError):
-        return
+    except zmq.Again:
+        return False
+    except zmq.ZMQError:
+        pass
+    return True

@@ -47,8 +47,10 @@ def by_status(statuses: dict[str, str]) -> dict[str, list[str]]:
 
 def row(daemon: DaemonHealth) -> list[str]:
     """Return a daemon's cells."""
-    if daemon.age_ms is None or daemon.uptime_ms is None:
-        return [daemon.daemon, "-", daemon.state, "-", "-", "-", "-"]
+    if daemon.age_ms is None:  # one without a page
+        pid = "-" if daemon.pid is None else str(daemon.pid)
+        up = "-" if daemon.uptime_ms is None else duration(daemon.uptime_ms // 1000)
+        return [daemon.daemon, pid, daemon.state, "-", "-", up, "-"]
     age = f"{daemon.age_ms / 1000:.1f} s old"
     return [
         daemon.daemon,
@@ -56,7 +58,7 @@ def row(daemon: DaemonHealth) -> list[str]:
         daemon.state,
         str(sum(daemon.processed.values())),
         str(sum(daemon.behind.values())),
-        duration(daemon.uptime_ms // 1000) if daemon.alive else "-",
+        duration(daemon.uptime_ms // 1000) if daemon.alive and daemon.uptime_ms is not None else "-",
         f"STALE, {age}" if daemon.stale else age,
     ]
 
