@@ -17,6 +17,7 @@ from exchange.store.writer import DatabaseUnavailable, NotContiguous, SchemaErro
 
 BATCH_ROWS = 20_000  # in one transaction, about
 BATCH_SECONDS = 0.1  # after which what there is is written
+IDLE_SECONDS = 2.0  # without anything to write, after which the database is asked whether it is there
 RETRY_SECONDS = 1.0  # between attempts to reach the database
 AHEAD_SECONDS = (
     10.0  # for which an event log may be shorter than the database: a matching daemon may be remaking its end
@@ -55,6 +56,8 @@ class LoggerDaemon:
         storage.collect()
         if storage.due():
             storage.write()
+        elif storage.idle():
+            storage.check()
         self.sources.ask(monotonic())
         storage.check_history(monotonic())
         if self.page.due():
@@ -92,6 +95,7 @@ class Storage:
         self.error = ""
         self.pending: list[EventRecord] = []
         self.rows = 0
+        self.heard_at = 0.0  # when the database was spoken to last
         self.collected_at = 0.0  # when the oldest of the pending ones came
         self.last_applied: dict[str, int] = {}
         self.stored = 0  # rows, since the start
@@ -127,14 +131,30 @@ class Storage:
         """Return whether what is pending should be written now."""
         return self.rows >= BATCH_ROWS or (bool(self.pending) and self.monotonic() - self.collected_at >= BATCH_SECONDS)
 
+    def idle(self) -> bool:
+        """Return whether the database has not been heard of for some time."""
+        return not self.pending and self.monotonic() - self.heard_at >= IDLE_SECONDS
+
+    def check(self) -> None:
+        """Find out whether the database is still there."""
+        self.heard_at = self.monotonic()
+        try:
+            self.writer.check()
+        except DatabaseUnavailable as error:
+            self._lost(error)
+
+    def _lost(self, error: DatabaseUnavailable) -> None:
+        self.connected, self.error = False, str(error)
+        logging.warning("the database went away: %s", error)
+
     def write(self) -> None:
         """Write what is pending, in one transaction."""
+        self.heard_at = self.monotonic()
         try:
             self.writer.write(self.pending)
             self.stored += self.rows
         except DatabaseUnavailable as error:
-            self.connected, self.error = False, str(error)
-            logging.warning("the database went away: %s", error)
+            self._lost(error)
         except NotContiguous as error:
             raise Refused(str(error)) from None
         self.pending.clear()

@@ -126,6 +126,12 @@ class Writer:
         """Return how far each asset is stored. An asset of which nothing is stored is not in it."""
         return dict(self._applied)
 
+    def check(self) -> None:
+        """Ask the server for a sign of life. Raises DatabaseUnavailable where there is none, the writer then closed."""
+        assert self._connection is not None, "check after open"
+        with self._errors():
+            self._connection.execute(b"SELECT 1")
+
     def write(self, records: Sequence[EventRecord]) -> None:
         """Store records, all or none, in one transaction. Each asset's follow on what is `applied`, without a gap.
 
