@@ -67,6 +67,11 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Snapshots:
+    requests: int = 250_000
+
+
+@dataclass(frozen=True)
 class Clock:
     mode: Literal["system", "manual"] = "system"
 
@@ -82,6 +87,7 @@ class Config:
     security: Security
     journal: Journal
     limits: Limits
+    snapshots: Snapshots
     clock: Clock
     assets: tuple[Asset, ...]
     risk_limits: tuple[RiskLimit, ...]
@@ -194,6 +200,7 @@ RULES: dict[str, tuple[type, dict[str, Rule]]] = {
             "send_queue": whole(1, 10_000_000),
         },
     ),
+    "snapshots": (Snapshots, {"requests": whole(1)}),
     "clock": (
         Clock,
         {"mode": (lambda value: value in ("system", "manual"), 'must be "system" or "manual"')},
