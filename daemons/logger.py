@@ -7,6 +7,7 @@ import zmq
 
 from exchange.config import Config
 from exchange.core.events import EventRecord
+from exchange.pipeline import faults
 from exchange.pipeline.asset_list import AssetList
 from exchange.pipeline.daemon import Refused, Stop, load_config, run
 from exchange.pipeline.sources import EventSources
@@ -73,7 +74,7 @@ def main(arguments: list[str], stop: Stop) -> None:
     # Config
     config = load_config()
     world = World()
-    daemon = LoggerDaemon(config, world, Writer(database_dsn(config)))
+    daemon = LoggerDaemon(config, world, faults.arm_writer(Writer(database_dsn(config))))
     while not stop:
         daemon.turn()
     daemon.close()

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+from exchange.pipeline import faults
 from exchange.pipeline.disk import Disk
 from exchange.pipeline.sockets import Transport
 from exchange.status import Lock, StatusPage
@@ -38,6 +39,7 @@ class World:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._child = 0
+        faults.arm(self)
 
     @cached_property
     def transport(self) -> Transport:
