@@ -211,7 +211,8 @@ def test_while_the_database_is_away_nothing_is_held_for_it_in_memory(exchange: E
     for _ in range(5):
         exchange.trade(40)
         assert resident_mb(exchange.logger) - before < GROWTH_MB
-    assert exchange.health("logger").behind["BTC-USD"] >= 4 * 40 * PAIRS
+    waiting = 5 * 40 * 2 * PAIRS
+    wait_until(lambda: exchange.health("logger").behind["BTC-USD"] >= waiting, f"{waiting} requests are said to wait")
     exchange.postgres.start()
     exchange.wait_until_stored()
     exchange.wait_for_state("logger", "running")
