@@ -1,5 +1,5 @@
 # make run     the whole exchange in the foreground, under supervisord; Ctrl-C stops it
-# make test    check, then every test
+# make test    check, then every test, two files at a time
 # make check   ruff, strict mypy, and that imports point one way
 # make bench   the measurements that the README quotes
 #
@@ -12,7 +12,7 @@ run: environment
 	@exec .venv/bin/python -m daemons
 
 test: check
-	@exec .venv/bin/python -m pytest -q
+	@exec .venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: environment
 	@.venv/bin/python -m ruff check .

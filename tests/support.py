@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from exchange import config as configuration
-from exchange.client.own_exchange import free_ports
+from exchange.client import own_exchange
 from exchange.config import Config
 
 PROJECT = Path(__file__).resolve().parents[1]
 FLOWS = PROJECT.parent / "shared" / "flows"
 TAPES = PROJECT.parent / "shared" / "tapes"
+
+WORKERS = 8  # at most that many processes run tests at once, each with ports of its own
+PORTS = range(15_000, own_exchange.PORTS.start)
 
 OUTSIDE_FOLDERS: list[Path] = []  # of sockets, where the test's own folder has too long a path; removed at the end
 
@@ -32,6 +35,12 @@ asset = "BTC-USD"
 price_scale = 2
 quantity_scale = 8
 """
+
+
+def free_ports(count: int) -> list[int]:
+    """Return TCP ports that are free, and that no test which runs at the same time in another process is given."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return own_exchange.free_ports(count, PORTS[worker % WORKERS :: WORKERS])
 
 
 def write_config(folder: Path, assets: str = ASSETS, extra: str = "") -> Config:

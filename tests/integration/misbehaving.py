@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import zmq
 
-from exchange.client.own_exchange import free_ports
+from tests.support import free_ports
 
 Message = dict[str, Any]
 

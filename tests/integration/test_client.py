@@ -8,7 +8,6 @@ import pytest
 import zmq
 
 from exchange.client import Feed, LostMessages, OrderEntry, OrderPipeline, ProtocolError, Queries, Rejected, Unreachable
-from exchange.client.own_exchange import free_ports
 from exchange.core.messages import (
     Ack,
     CancelAllAfter,
@@ -20,6 +19,7 @@ from exchange.core.messages import (
     Trade,
 )
 from tests.integration.misbehaving import Message, OrderEntryServer, TopicServer, serving
+from tests.support import free_ports
 
 TOPIC = "trade/ACME/"
 PRIVATE = "execution/alice/ACME/"

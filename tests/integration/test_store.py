@@ -370,7 +370,9 @@ def test_states_that_are_still_to_come(writer: Writer, reader: Connection) -> No
     assert state(reader, expiring) == ("expired", 0, 0)
 
 
-@pytest.mark.parametrize("seed", [random.SystemRandom().randrange(2**32) for _ in range(3)])
+@pytest.mark.parametrize(
+    "seed", [random.SystemRandom().randrange(2**32) for _ in range(3)], ids=["first", "second", "third"]
+)
 def test_random_orders_have_the_states_that_the_core_gives_them(writer: Writer, reader: Connection, seed: int) -> None:
     print(f"seed {seed}")
     market = random_market(seed, 3000)

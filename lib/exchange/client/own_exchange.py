@@ -25,6 +25,7 @@ START_S = 120.0  # a new database takes a while where the machine has other thin
 END_S = 120.0
 PAUSE_S = 0.1
 PR_SET_PDEATHSIG = 1
+PORTS = range(28_000, 32_000)  # below those that connections draw from
 
 
 class OwnExchange:
@@ -119,14 +120,17 @@ def _end_with_us(starter: int) -> Callable[[], None]:
     return ask
 
 
-def free_ports(count: int) -> list[int]:
-    """Return TCP ports of the loopback interface that are free now, below the range that connections draw from."""
+def free_ports(count: int, among: range = PORTS) -> list[int]:
+    """Return TCP ports of the loopback interface that are free now.
+
+    Whoever asks next may be given the same until they are bound: those who ask at the same time ask among others.
+    """
     sockets: list[socket.socket] = []
     try:
         while len(sockets) < count:
             candidate = socket.socket()
             try:
-                candidate.bind(("127.0.0.1", random.SystemRandom().randrange(15_000, 32_000)))
+                candidate.bind(("127.0.0.1", random.SystemRandom().choice(among)))
                 sockets.append(candidate)
             except OSError:
                 candidate.close()
