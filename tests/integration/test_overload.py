@@ -76,8 +76,12 @@ class Exchange:
         wait_until(lambda: words in self.health(daemon).state, f"{daemon} says {words!r}", pause=0.1)
 
     def stored_trades(self) -> int:
-        with psycopg.connect(database_dsn(self.venue.config), connect_timeout=5) as connection:
-            row = connection.execute("SELECT count(*) FROM trades").fetchone()
+        """Return how many trades are in SQL, -1 while the database is away."""
+        try:
+            with psycopg.connect(database_dsn(self.venue.config), connect_timeout=5) as connection:
+                row = connection.execute("SELECT count(*) FROM trades").fetchone()
+        except psycopg.OperationalError:
+            return -1
         return 0 if row is None else int(row[0])
 
     def wait_until_stored(self) -> None:
@@ -98,9 +102,10 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
             exchange.wait_for_state("postgres", "running")
             exchange.trade(5)
             exchange.wait_until_stored()
-            pids = [daemon.pid for daemon in exchange.daemons]
+            others = exchange.daemons[1:]
+            pids = [daemon.pid for daemon in others]
             yield exchange
-            assert [daemon.pid for daemon in exchange.daemons if daemon.alive] == pids, "nobody was started again"
+            assert [daemon.pid for daemon in others if daemon.alive] == pids, "nobody was started again"
             exchange.wait_until_stored()
     finally:
         exchange.venue.context.destroy(linger=0)
