@@ -7,7 +7,7 @@ That is also why the session runs with `synchronous_commit = off`: a crash of th
 back, each of them whole, `applied` with the rows; the event logs still have them, and they are written again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -87,11 +87,19 @@ class Writer:
 
     Closed at first, and again after `close` or any DatabaseUnavailable: `open` it (again), and go on behind `applied`,
     which may be further than the last `write` that returned: a connection can go just after the commit.
+
+    `connect` is psycopg's; another can stand in its place, for a server that is simulated.
     """
 
-    def __init__(self, dsn: str, lock_seconds: float = LOCK_SECONDS) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        lock_seconds: float = LOCK_SECONDS,
+        connect: Callable[..., psycopg.Connection] = psycopg.connect,
+    ) -> None:
         self.dsn = dsn
         self.lock_seconds = lock_seconds
+        self.connect = connect
         self._connection: psycopg.Connection | None = None
         self._applied: dict[str, Applied] = {}
 
@@ -104,7 +112,7 @@ class Writer:
         self.close()
         with self._errors():
             parameters = CONNECTION | conninfo_to_dict(self.dsn) | {"client_encoding": "UTF8"}
-            self._connection = connection = psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+            self._connection = connection = self.connect(make_conninfo("", **parameters), autocommit=True)
             connection.execute(SETTINGS)
             self._lock(connection)
             with connection.transaction():
