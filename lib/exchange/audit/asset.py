@@ -1,0 +1,224 @@
+"""One asset: its event log, a fresh run of the matching core, quantities and rows, in one pass over its requests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from exchange.audit.conservation import Conservation
+from exchange.audit.database import Database
+from exchange.audit.findings import AssetSummary, Difference
+from exchange.audit.journal import STEP, DecodeError, Journal, Progress, Queue, decode_record
+from exchange.audit.log_files import LogFiles
+from exchange.audit.stored import Stored
+from exchange.audit.values import record_difference, request_difference, shown
+from exchange.core.events import EventRecord
+from exchange.core.matching import Matching
+from exchange.core.requests import Record
+
+CHECK = "event log"
+REMEDY = (
+    "an event log is a function of the journal: where it is damaged, move that segment and those after it away and "
+    "start the matching daemon, which makes them again; where it was written by another program, run that one"
+)
+
+encode = msgspec.msgpack.Encoder().encode
+decode_event_record = msgspec.msgpack.Decoder(EventRecord).decode
+
+
+class Step(Struct):
+    """A request's result, and where it is on disk."""
+
+    result: EventRecord
+    files: LogFiles
+    position: int
+
+
+class AssetAudit:
+    """Audits an asset up to the journal's bound; the database, where one is given, up to `applied`."""
+
+    def __init__(self, journal: Journal, queue: Queue, folder: Path, database: Database | None) -> None:
+        self.journal = journal
+        self.queue = queue
+        self.asset = queue.asset
+        self.log = LogFiles(CHECK, [folder], durable=False, remedy=REMEDY)
+        self.logged = self.log.records()
+        self.next = next(self.logged, None)  # of the log's records, the next one
+        self.log_first = 0 if self.next is None else self._decode(self.next[0], self.next[1]).sequence
+        self.log_last = self.log_first - 1 if self.log_first else 0
+        self.replayed = queue.first == 1
+        self.whole = self.replayed or self.log_first == 1
+        if self.log.whole and self.log_first > 1:
+            raise self._of_log(
+                self.log.start.position, "its first requests are missing", "request 1", f"request {self.log_first}"
+            )
+        self.fold = Conservation(self.asset, self.whole, keep_states=database is not None)
+        self.stored = None if database is None else Stored(database, self.asset, self.whole)
+
+    def run(self, progress: Progress) -> AssetSummary:
+        """Go through all of it. Raises Difference."""
+        queue, fold, stored = self.queue, self.fold, self.stored
+        applied = 0 if stored is None else stored.applied.sequence
+        self._check_bound(applied)
+        if stored is not None and not applied and self.whole:
+            stored.finish(None, fold)
+        total = queue.last
+        for step in self._replay() if self.replayed else self._read_log():
+            result = step.result
+            sequence = result.sequence
+            try:
+                fold.add(result)
+                if stored is not None and sequence <= applied:
+                    stored.take(result)
+                    if sequence == applied:
+                        stored.finish(result, fold)
+            except Difference as difference:
+                raise difference.at(sequence=sequence, **step.files.file_at(step.position)) from None
+            if not sequence % STEP:
+                progress(self.asset, sequence, total)
+        fold.finish()
+        self._read_beyond(applied)
+        progress(self.asset, total, total)
+        return self._summary()
+
+    def _check_bound(self, applied: int) -> None:
+        if applied > self.queue.last:
+            raise Difference(
+                "database",
+                "the database is ahead of the journal, which has lost its end or is another exchange's",
+                asset=self.asset,
+                sequence=applied,
+                table="applied",
+                key=self.asset,
+                expected=f"at most request {self.queue.last}, the journal's last of {self.asset}",
+                found=f"request {applied}",
+                remedy="restore the journal from a copy, or give this exchange the database that belongs to it",
+                **self.journal.file_at(self.journal.end.position),
+            )
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def _replay(self) -> Iterator[Step]:
+        """Run the matching core over the journal and compare the event log, up to where it reaches, with it."""
+        journal, queue, logged = self.journal, self.queue, self.logged
+        apply = Matching().apply
+        step = Step(None, journal.files, 0)  # type: ignore[arg-type] # the first turn sets it
+        for sequence, body in enumerate(journal.files.bodies(queue.positions), queue.first):
+            record = decode_record(body)
+            try:
+                step.result = result = apply(record)
+            except Exception as error:  # whatever it is, it is the finding
+                raise self._of_journal(
+                    sequence, "the matching core fails on the request", "events", f"{type(error).__name__}: {error}"
+                ) from error
+            if self.next is not None and sequence >= self.log_first:
+                position, logged_body, _ = self.next
+                if logged_body != encode(result):
+                    self._compare(record, result, position, logged_body)
+                step.files, step.position = self.log, position
+                self.log_last = sequence
+                self.next = next(logged, None)
+            else:
+                step.files, step.position = journal.files, queue.positions[sequence - queue.first]
+            yield step
+
+    def _read_log(self) -> Iterator[Step]:
+        """Go through the event log alone, the journal's first requests being elsewhere; compare what there is."""
+        queue = self.queue
+        bodies = self.journal.files.bodies(queue.positions)
+        reached = queue.first - 1
+        while self.next is not None:
+            position, body, _ = self.next
+            result = self._decode(position, body)
+            if result.asset != self.asset or result.sequence != self.log_last + 1:
+                raise self._of_log(
+                    position,
+                    "its requests are not contiguous",
+                    f"request {self.log_last + 1} of {self.asset}",
+                    f"request {result.sequence} of {result.asset}",
+                )
+            if result.sequence > queue.last:
+                return
+            while reached < result.sequence and reached < queue.last:
+                record = decode_record(next(bodies))
+                reached += 1
+                if reached == result.sequence and (difference := request_difference(record, result)) is not None:
+                    raise self._request_difference(position, result.sequence, *difference)
+            self.log_last = result.sequence
+            self.next = next(self.logged, None)
+            yield Step(result, self.log, position)
+
+    def _compare(self, record: Record, result: EventRecord, position: int, body: bytes) -> None:
+        """Compare a logged record with what its request gives now, by value: older logs lack later fields."""
+        logged = self._decode(position, body)
+        if logged == result:
+            return
+        if (difference := request_difference(record, logged)) is not None:
+            raise self._request_difference(position, result.sequence, *difference)
+        what, expected, found = record_difference(result, logged)
+        raised = self._of_log(
+            position, f"a fresh run of the matching core gives other events: {what}", expected, found, result.sequence
+        )
+        try:
+            self.fold.add(logged)
+        except Difference as also:
+            raised.finding.also = also.finding.what
+        raise raised
+
+    def _read_beyond(self, applied: int) -> None:
+        """Count what the event log has behind the bound, and check that the database is not ahead of it."""
+        if self.next is not None and self.log_last >= self.queue.last:
+            self.log_last += 1 + sum(1 for _ in self.logged)
+        if applied > self.log_last:
+            raise self._of_log(
+                self._log_end(),
+                "the database is ahead of the event log, which has lost its end",
+                f"request {applied}, the last one stored",
+                f"request {self.log_last} as the last",
+                applied,
+            )
+
+    # -- what came of it -----------------------------------------------------------------------------------------------
+
+    def _summary(self) -> AssetSummary:
+        stored, fold = self.stored, self.fold
+        return AssetSummary(
+            asset=self.asset,
+            first=self.queue.first,
+            journal=self.queue.last,
+            event_log=self.log_last,
+            database=None if stored is None else stored.applied.sequence,
+            replayed=self.replayed,
+            orders=len(fold.order_ids),
+            trades=fold.trades,
+            events=fold.events,
+            rows=0 if stored is None else stored.rows,
+            accounts=len(fold.positions),
+            open_orders=len(fold.live),
+        )
+
+    def _decode(self, position: int, body: bytes) -> EventRecord:
+        try:
+            return decode_event_record(body)
+        except DecodeError as error:
+            raise self._of_log(position, "the record is no event record", "an event record", str(error)) from None
+
+    def _log_end(self) -> int:
+        segments = self.log.segments
+        return segments[-1].base if segments else 0
+
+    def _request_difference(self, position: int, sequence: int, what: str, expected: str, found: str) -> Difference:
+        return self._of_log(position, f"it has another request than the journal: {what}", expected, found, sequence)
+
+    def _of_log(self, position: int, what: str, expected: str, found: str, sequence: int | None = None) -> Difference:
+        difference = Difference(
+            CHECK, what, asset=self.asset, expected=shown(expected), found=shown(found), remedy=REMEDY
+        ).at(**self.log.file_at(position))
+        return difference if sequence is None else difference.at(sequence=sequence)
+
+    def _of_journal(self, sequence: int, what: str, expected: str, found: str) -> Difference:
+        position = self.queue.positions[sequence - self.queue.first]
+        return Difference(
+            "matching", what, asset=self.asset, sequence=sequence, expected=expected, found=shown(found)
+        ).at(**self.journal.file_at(position))
