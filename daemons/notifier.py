@@ -48,7 +48,9 @@ class NotifierDaemon:
         world.settle_memory()
 
     def new_board(self, asset: Asset) -> AssetBoard:
-        return AssetBoard(asset, MessageStore(self.folder, self.limits.retained_messages), self.limits.retained_orders)
+        store = MessageStore(self.world.disk, self.folder / asset.asset, self.limits.retained_messages)
+        store.clear()
+        return AssetBoard(asset, store, self.limits.retained_orders)
 
     def turn(self) -> None:
         # Loop

@@ -1,82 +1,52 @@
-"""The messages that were published, on disk, for retransmission: an asset's topics in a file, found by number.
+"""The messages that were published, on disk, for retransmission: an asset's topics in a row of chunks, found by number.
 
-Nothing that a replay can't make again, so the file has no name and ends with the process. Two generations: when the
-newer holds half of what is to be retained, the older is dropped. Memory: 8 bytes a message.
+Nothing that a replay can't make again: what is damaged is given up, and who asks for it is told that it is too old.
+The files outlive the process. Who has kept the store's place (`place`) goes on from there with all that was retained
+then (`go_on`); what was added since is cut off, and added again by who folds the same events again.
 """
 
 import logging
-import os
-import tempfile
-from array import array
 from collections.abc import Callable
 from pathlib import Path
 
-LENGTH_BYTES = 4
-READ_AHEAD = 1024  # most messages are shorter, and read with one call
-LENGTHS = tuple(length.to_bytes(LENGTH_BYTES, "little") for length in range(READ_AHEAD))  # as they are written
+from exchange.pipeline.disk import Disk
+from exchange.pipeline.message_chunk import (
+    Chunk,
+    ChunkPlace,
+    DamagedChunk,
+    FullChunk,
+    GrowingChunk,
+    index_path,
+    messages_path,
+    numbers,
+    remove,
+)
+
+CHUNKS = 16  # that what is retained is in, about
+MOST_CHUNK_BYTES = 2**30  # from which a chunk is full too: offsets are 32 bits
 
 logger = logging.getLogger(__name__)
 
 
-class Generation:
-    """Some messages in a file, by topic and number."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.file, name = tempfile.mkstemp(dir=folder)
-        os.unlink(name)  # noqa: PTH108 - by the name that mkstemp gave
-        self.firsts: dict[str, int] = {}  # each topic's first number
-        self.offsets: dict[str, array[int]] = {}  # where in the file its messages begin, from that one on
-        self.count = 0
-        self.size = 0  # what was added included
-        self.parts: list[bytes] = []  # what is to be written: lengths and payloads in turn
-
-    def add(self, topic: str, sequence: int, payload: bytes) -> None:
-        """Add a topic's next message."""
-        offsets = self.offsets.get(topic)
-        if offsets is None:
-            self.firsts[topic] = sequence
-            offsets = self.offsets[topic] = array("Q")
-        offsets.append(self.size)
-        length = len(payload)
-        self.parts.append(LENGTHS[length] if length < READ_AHEAD else length.to_bytes(LENGTH_BYTES, "little"))
-        self.parts.append(payload)
-        self.size += LENGTH_BYTES + length
-
-    def write(self) -> None:
-        self.count += len(self.parts) // 2
-        data = memoryview(b"".join(self.parts))
-        self.parts.clear()
-        while data:
-            data = data[os.write(self.file, data) :]
-
-    def read(self, topic: str, sequence: int) -> bytes | None:
-        offsets = self.offsets.get(topic)
-        if offsets is None or not 0 <= (place := sequence - self.firsts[topic]) < len(offsets):
-            return None
-        offset = offsets[place]
-        data = os.pread(self.file, LENGTH_BYTES + READ_AHEAD, offset)
-        length = int.from_bytes(data[:LENGTH_BYTES], "little")
-        if length > READ_AHEAD:
-            data = os.pread(self.file, LENGTH_BYTES + length, offset)
-        return data[LENGTH_BYTES : LENGTH_BYTES + length]
-
-    def close(self) -> None:
-        os.close(self.file)
-
-
 class MessageStore:
-    """The last messages of an asset's topics: at least half of `retained`, at most all of it.
+    """The last messages of an asset's topics: at least half of `retained`, at most all of it and one `write` more.
 
+    A new one is empty; before the first `write` either `clear` or `go_on` says what becomes of files that are there.
     `write` must follow `add` before a message can be read. Where the disk is full, what was retained is given up: the
-    venue goes on, and who asks for an older message is told that it is too old.
+    venue goes on, and who asks for an older message is told that it is too old. Memory: 4 bytes for each message of the
+    newest chunk; of the others, 4 bytes a block, and the topics' names and first numbers.
     """
 
-    def __init__(self, folder: Path, retained: int) -> None:
+    def __init__(self, disk: Disk, folder: Path, retained: int) -> None:
+        self.disk = disk
         self.folder = folder
         self.retained = retained
-        self.newest = Generation(folder)
-        self.generations = [self.newest]
+        self.chunk_messages = max(retained // CHUNKS, 1)
+        self.full: list[FullChunk] = []
+        self.newest = GrowingChunk(disk, folder, 1)
+        self.open: FullChunk | None = None  # the one whose files are open
+
+    # -- write ---------------------------------------------------------------------------------------------------------
 
     @property
     def add(self) -> Callable[[str, int, bytes], None]:
@@ -85,32 +55,155 @@ class MessageStore:
 
     def write(self) -> None:
         """Make what was added readable, and drop what is past retention."""
+        newest = self.newest
+        if not newest.parts:
+            return
         try:
-            self.newest.write()
+            newest.write()
+            if newest.count >= self.chunk_messages or newest.size >= MOST_CHUNK_BYTES:
+                self.full.append(newest.fill())
+                self.newest = GrowingChunk(self.disk, self.folder, newest.number + 1)
+                self._retain()
         except OSError as error:
             logger.warning("%s: can't keep messages for retransmission: %s", self.folder, error)
-            self._drop(len(self.generations))
-        if self.newest.count * 2 >= self.retained:
-            self._drop(len(self.generations) - 1)
+            self._give_up()
+
+    def _retain(self) -> None:
+        """Drop the oldest chunks that are not needed to retain half of what may be."""
+        kept = sum(chunk.count for chunk in self.full)
+        while kept + self.chunk_messages > self.retained and (kept - self.full[0].count) * 2 >= self.retained:
+            kept -= self.full[0].count
+            self._drop(1)
 
     def _drop(self, count: int) -> None:
-        for generation in self.generations[:count]:
-            generation.close()
-        self.newest = Generation(self.folder)
-        self.generations = [*self.generations[count:], self.newest]
+        """Drop the oldest full chunks."""
+        for chunk in self.full[:count]:
+            chunk.close()
+            remove(self.disk, self.folder, chunk.number)
+        del self.full[:count]
+
+    def _give_up(self) -> None:
+        """Drop all there is and begin anew."""
+        number = self.newest.number
+        self._drop(len(self.full))
+        self.newest.close()
+        remove(self.disk, self.folder, number)
+        self.newest = GrowingChunk(self.disk, self.folder, number + 1)
+
+    # -- read ----------------------------------------------------------------------------------------------------------
 
     def read(self, topic: str, sequence: int) -> bytes | None:
         """Return a topic's message, None where it is not retained."""
-        for generation in self.generations:
-            payload = generation.read(topic, sequence)
+        for chunk in reversed(self._oldest_first()):
+            try:
+                payload = chunk.read(topic, sequence)
+            except (DamagedChunk, OSError) as error:
+                logger.warning("%s: %s: given up, with all before it", messages_path(self.folder, chunk.number), error)
+                self._drop_through(chunk)
+                return None
             if payload is not None:
+                if chunk is not self.open and isinstance(chunk, FullChunk):
+                    if self.open is not None:
+                        self.open.close()
+                    self.open = chunk
                 return payload
         return None
 
+    def _oldest_first(self) -> list[Chunk]:
+        return [*self.full, self.newest]
+
+    def _drop_through(self, chunk: Chunk) -> None:
+        """Drop a chunk and all before it: what is retained of a topic has no gap."""
+        if isinstance(chunk, FullChunk):
+            self._drop(self.full.index(chunk) + 1)
+        else:
+            self._give_up()
+
     def earliest(self, topic: str) -> int | None:
         """Return the number of a topic's first message that is retained, None where none is."""
-        return next((each.firsts[topic] for each in self.generations if topic in each.firsts), None)
+        for chunk in self._oldest_first():
+            first = chunk.first(topic)
+            if first is not None:
+                return first
+        return None
+
+    # -- what outlives the process -------------------------------------------------------------------------------------
+
+    @property
+    def place(self) -> ChunkPlace:
+        """Where the store is, all that was added being written. It can be gone on from once `sync` has returned."""
+        return self.newest.place
+
+    def sync(self) -> None:
+        """Have all that was written on disk. Raises OSError where the newest chunk is not there any more.
+
+        May be called in a copy of the process, while the process itself goes on.
+        """
+        if self.newest.count:
+            self._sync(messages_path(self.folder, self.newest.number))
+        for chunk in self.full:
+            try:
+                self._sync(messages_path(self.folder, chunk.number))
+                self._sync(index_path(self.folder, chunk.number))
+            except FileNotFoundError:
+                pass  # past retention meanwhile
+        if self.newest.count or self.full:
+            self.disk.sync_folder(self.folder)
+
+    def _sync(self, path: Path) -> None:
+        file = self.disk.open(path)
+        try:
+            self.disk.sync(file)
+        finally:
+            self.disk.close(file)
+
+    def go_on(self, place: ChunkPlace) -> bool:
+        """Go on from a place: have what was retained there, and cut off what was added since.
+
+        Returns False, changing nothing on disk, where the newest chunk of then is not whole any more. Of those before
+        it, what is left without a gap is kept; the rest is dropped, and logged.
+        """
+        newest = GrowingChunk(self.disk, self.folder, place.number)
+        try:
+            newest.go_on(place)
+        except (DamagedChunk, OSError) as error:
+            newest.close()
+            logger.warning("%s: %s", messages_path(self.folder, place.number), error)
+            return False
+        self.newest = newest
+        self.full = self._without_gap(place)
+        kept = {chunk.number for chunk in self.full} | ({place.number} if place.count else set())
+        self.disk.unlink(index_path(self.folder, place.number), missing_ok=True)
+        for number in numbers(self.disk, self.folder):
+            if number not in kept:
+                remove(self.disk, self.folder, number)
+        return True
+
+    def _without_gap(self, place: ChunkPlace) -> list[FullChunk]:
+        """Return the full chunks before a place, as far back as each topic's numbers go on from one to the next."""
+        firsts = {topic: first for topic, first, _ in place.topics}
+        chunks: list[FullChunk] = []
+        number = place.number - 1
+        while number > 0 and self.disk.exists(index_path(self.folder, number)):
+            try:
+                chunk = FullChunk.load(self.disk, self.folder, number)
+                chunk.check_next(firsts)
+            except (DamagedChunk, OSError) as error:
+                logger.warning("%s: %s: given up, with all before it", index_path(self.folder, number), error)
+                break
+            firsts.update((topic, first) for topic, (first, _, _) in chunk.topics.items())
+            chunks.insert(0, chunk)
+            number -= 1
+        return chunks
+
+    def clear(self) -> None:
+        """Drop all there is, what an earlier process has left included."""
+        self.close()
+        self.full.clear()
+        for number in numbers(self.disk, self.folder):
+            remove(self.disk, self.folder, number)
+        self.newest = GrowingChunk(self.disk, self.folder, 1)
 
     def close(self) -> None:
-        for generation in self.generations:
-            generation.close()
+        for chunk in self._oldest_first():
+            chunk.close()
