@@ -148,6 +148,9 @@ def test_a_frozen_and_a_slow_subscriber_cost_bounded_memory_and_disturb_nobody(e
             slow.stdin.write(b"." * 100)
             slow.stdin.flush()
         good.wait_for_sequence("trade/BTC-USD/", exchange.trades)
+        slow_ones = check_health(venue.config, timeout=5.0).slow_peers
+        assert {peer.endpoint for peer in slow_ones} == {venue.endpoints.market_data, venue.endpoints.private}
+        assert len(slow_ones) == 4, "each of the two by both its connections, and nobody else"
         numbers = [message["sequence"] for message in good.messages["trade/BTC-USD/"]]
         assert numbers == list(range(first + 1, exchange.trades + 1)), "a subscriber that reads gets every trade"
         assert resident_mb(venue.notifier) - before < GROWTH_MB
@@ -164,6 +167,8 @@ def test_a_client_that_never_reads_its_replies_loses_them_and_the_status_says_so
         if number % 1_000 == 0:
             assert venue.entry.ask(type="ping")["type"] == "pong"
     exchange.wait_for_state("order_handler", "a client does not read its replies")
+    slow_ones = check_health(venue.config, timeout=5.0).slow_peers
+    assert [peer.endpoint for peer in slow_ones] == [venue.endpoints.order_entry]
     exchange.trade(2)
     assert resident_mb(venue.order_handler) - before < GROWTH_MB
     deaf.close()

@@ -10,6 +10,7 @@ from msgspec import Struct
 from exchange.client.errors import Rejected, Unreachable
 from exchange.client.orders import OrderEntry
 from exchange.client.queries import Queries
+from exchange.client.slow_peers import SlowPeer, slow_peers
 from exchange.config import Config
 from exchange.status import STALE_NS, Status, read_pages
 
@@ -39,12 +40,16 @@ class EndpointHealth(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
-    """`statuses` are the listed assets' trading statuses; empty where the query endpoint does not answer."""
+    """`statuses` are the listed assets' trading statuses; empty where the query endpoint does not answer.
+
+    `slow_peers` are clients and subscribers that do not keep up with what they are sent.
+    """
 
     daemons: list[DaemonHealth]
     order_entry: EndpointHealth
     query: EndpointHealth
     statuses: dict[str, str] = {}
+    slow_peers: list[SlowPeer] = []
 
 
 def check_health(config: Config, timeout: float) -> Health:
@@ -63,6 +68,14 @@ def check_health(config: Config, timeout: float) -> Health:
         query,
         # The query endpoint knows those that were taken off the list too.
         {asset: status for asset, status in statuses.items() if f"matching-{asset}" in names},
+        slow_peers(
+            (
+                config.endpoints.order_entry,
+                config.endpoints.market_data,
+                config.endpoints.private,
+                config.endpoints.query,
+            )
+        ),
     )
 
 

@@ -31,6 +31,11 @@ def status_command(timeout: float, as_json: bool) -> None:
         click.echo()
         for name, endpoint in (("order entry", health.order_entry), ("query", health.query)):
             click.echo(describe(name, endpoint))
+        for peer in health.slow_peers:
+            click.echo(
+                f"{peer.endpoint}: {peer.peer} does not read what it is sent: {peer.waiting_bytes} bytes wait for it in "
+                "the system, and what it has no room for it loses"
+            )
         for status, assets in by_status(health.statuses).items():
             click.echo(f"{status}: {', '.join(assets)}")
     if not health.order_entry.reachable:
