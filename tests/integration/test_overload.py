@@ -76,11 +76,11 @@ class Exchange:
         wait_until(lambda: words in self.health(daemon).state, f"{daemon} says {words!r}", pause=0.1)
 
     def stored_trades(self) -> int:
-        """Return how many trades are in SQL, -1 while the database is away."""
+        """Return how many trades are in SQL, -1 while the database is away or has no tables yet."""
         try:
             with psycopg.connect(database_dsn(self.venue.config), connect_timeout=5) as connection:
                 row = connection.execute("SELECT count(*) FROM trades").fetchone()
-        except psycopg.OperationalError:
+        except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
             return -1
         return 0 if row is None else int(row[0])
 

@@ -33,8 +33,8 @@ def status_command(timeout: float, as_json: bool) -> None:
             click.echo(describe(name, endpoint))
         for peer in health.slow_peers:
             click.echo(
-                f"{peer.endpoint}: {peer.peer} does not read what it is sent: {peer.waiting_bytes} bytes wait for it in "
-                "the system, and what it has no room for it loses"
+                f"{peer.endpoint}: {peer.peer} does not read what it is sent: {peer.waiting_bytes} bytes wait for it, "
+                "and what has no room there it loses"
             )
         for status, assets in by_status(health.statuses).items():
             click.echo(f"{status}: {', '.join(assets)}")
