@@ -96,15 +96,17 @@ class Times:
         self.text = ""
 
     def both(self, nanoseconds: int) -> str:
-        """Return the two columns of a time, NULL for 0."""
-        if not nanoseconds:
-            return "\\N\t\\N"
+        """Return the two columns of a time."""
         second, rest = divmod(nanoseconds, SECOND)
         if second != self.second:
             self.second = second
             self.text = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
         fraction = f".{rest // 1000:06}".rstrip("0") if rest >= 1000 else ""
         return f"{self.text}{fraction}+00\t{nanoseconds}"
+
+    def both_or_null(self, nanoseconds: int) -> str:
+        """Return the two columns of a time of which 0 says that there is none."""
+        return self.both(nanoseconds) if nanoseconds else "\\N\t\\N"
 
     def single(self, nanoseconds: int) -> str:
         return self.both(nanoseconds).partition("\t")[0]
@@ -148,7 +150,7 @@ class ExpectedRows:
             stop_price = optional(says.stop_price)
             rest = (
                 f"{optional(says.display_quantity)}\t{optional(says.min_quantity)}\t{'t' if says.post_only else 'f'}\t"
-                f"{says.self_trade_prevention}\t{self.expire_times.both(says.expire_time)}"
+                f"{says.self_trade_prevention}\t{self.expire_times.both_or_null(says.expire_time)}"
             )
         return (
             f"{self.asset}\t{request.order_id}\t{record.sequence}\t{text(record.account)}\t"
@@ -167,7 +169,7 @@ class ExpectedRows:
         by = text(getattr(record.request, "by", "")) or NULL
         return (
             f"{self.asset}\t{number}\t{record.sequence}\t{event.status}\t{text(event.reason)}\t{by}\t"
-            f"{self.expire_times.both(event.call_ends)}\t{at}\n"
+            f"{self.expire_times.both_or_null(event.call_ends)}\t{at}\n"
         ).encode()
 
     def _act(self, record: EventRecord, at: str) -> bytes:

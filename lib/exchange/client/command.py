@@ -15,6 +15,7 @@ from exchange.client.commands.flows import replay_command, simulate_command
 from exchange.client.commands.health import status_command
 from exchange.client.commands.market import assets_command, book_command, trades_command, watch_command
 from exchange.client.commands.orders import amend_command, cancel_command, order_command, orders_command
+from exchange.client.commands.verify import verify_command
 from exchange.client.decimals import DecimalError
 from exchange.client.errors import ClientError, Unreachable
 from exchange.client.flow import FlowError
@@ -61,6 +62,7 @@ for each in (
     replay_command,
     simulate_command,
     admin_command,
+    verify_command,
 ):
     main.add_command(each)
 

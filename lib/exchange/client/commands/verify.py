@@ -1,0 +1,43 @@
+"""Whether the exchange's records agree with each other."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from exchange.client.commands.common import json_option, load_config
+from exchange.config import PROJECT
+
+
+@click.command(name="verify")
+@click.option("--asset", help="Check this asset and the journal only.")
+@click.option("--no-database", is_flag=True, help="Leave the database out.")
+@click.option(
+    "--journal",
+    "folders",
+    multiple=True,
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with older segments of the journal. May be repeated.",
+)
+@click.option("--complete", is_flag=True, help="Of a stopped exchange: what lags behind the journal is a difference.")
+@json_option
+def verify_command(
+    asset: str | None, no_database: bool, folders: tuple[Path, ...], complete: bool, as_json: bool
+) -> None:
+    """Prove, or refute, that journal, event logs and database agree, to the last request, event and row.
+
+    Of the exchange in EXCHANGE_DATA, running or stopped, or a copy of it; nothing is written. Ends with status 1 at the
+    first difference, and says where it is and what to do; with 3 where there is nothing to read. See docs/verify.md.
+    """
+    config = load_config()
+    arguments = [f"--asset={asset}"] if asset is not None else []
+    arguments += [f"--journal={folder.absolute()}" for folder in folders]
+    for option, given in (("--no-database", no_database), ("--complete", complete), ("--json", as_json)):
+        arguments += [option] if given else []
+    environment = os.environ | {"EXCHANGE_CONFIG": str(config.folder), "EXCHANGE_DATA": str(config.data)}
+    # The audit reads what a client knows nothing of: it is a program of its own, which this process becomes.
+    sys.stdout.flush()
+    os.chdir(PROJECT)
+    os.execve(sys.executable, [sys.executable, "-m", "daemons.verify", *arguments], environment)
