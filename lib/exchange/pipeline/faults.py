@@ -99,20 +99,19 @@ POINTS: dict[str, Point] = {
 
 def file_kind(path: Path) -> str:
     """Return which of the exchange's files a path is, as `Point.file` names it; empty where no point is about it."""
-    folders = path.parts[:-1]
-    if path.suffix in (".snapshot", ".unfinished") and "snapshots" in folders:
+    folders = path.parts[-4:-1]  # events/<asset>/snapshots, events/<asset>, notifier/<asset>, journal
+    suffixes = path.suffixes
+    if suffixes in ([".snapshot"], [".unfinished"]):
         return "matching_snapshot" if "events" in folders else "notifier_snapshot"
-    if folders[-1:] == ("journal",):
+    if "journal" in folders[-1:]:
         owner = "journal"
-    elif folders[-2:-1] == ("events",):
+    elif "events" in folders[-2:-1]:
         owner = "event_log"
     else:
         return ""
     if path.name == "next":
         return "next"
-    if path.suffix == ".log":
-        return owner
-    return f"{owner}_seal" if ".seal" in path.name else ""
+    return owner if suffixes == [".log"] else f"{owner}_seal" if suffixes[:1] == [".seal"] else ""
 
 
 def parse(text: str) -> dict[str, int]:
