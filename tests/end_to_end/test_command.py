@@ -6,9 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -360,10 +360,13 @@ def test_orders_are_taken_and_status_tells_while_daemons_are_dead_or_frozen(tmp_
         parts["matching ACME"].signal(signal.SIGSTOP)
         shown = shell.run("order", "buy", "BTC-USD", "1@1", "--account", "ann", "--timeout", "2")
         assert "accepted; what came of it can't be seen yet" in shown
-        time.sleep(6)
-        found = {daemon["daemon"]: daemon for daemon in shell.json("status")["daemons"]}
+
+        def when_stale() -> dict[str, Any]:
+            found = {daemon["daemon"]: daemon for daemon in shell.json("status")["daemons"]}
+            return found if found["matching-ACME"]["stale"] else {}
+
+        found = wait_until(when_stale, "the frozen daemon's status page is stale")
         assert not found["notifier"]["alive"]
-        assert found["matching-ACME"]["stale"]
         assert found["matching-ACME"]["alive"]
         assert "STALE" in shell.run("status")
         assert not shell.json("status")["query"]["reachable"]

@@ -528,7 +528,7 @@ def test_a_connection_lost_just_after_the_commit_makes_nothing_twice(server: str
 def test_connections_lost_at_any_moment_make_and_lose_nothing(server: str, dsn: str) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
-    market = random_market(seed, 20_000)
+    market = random_market(seed, 8000)
     chance = random.Random(seed)
     losses = 0
     done = threading.Event()
