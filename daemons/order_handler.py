@@ -14,6 +14,7 @@ from exchange.pipeline.admin import Admin
 from exchange.pipeline.clock import ManualClock, SystemClock
 from exchange.pipeline.codec import decode_event_record
 from exchange.pipeline.daemon import Refused, Stop, load_config, run
+from exchange.pipeline.disk import Disk
 from exchange.pipeline.journal import Journal
 from exchange.pipeline.log import last_body
 from exchange.pipeline.order_handler import OrderHandler
@@ -45,7 +46,7 @@ class OrderHandlerDaemon:
             timers,
             limits,
         )
-        applied = last_applied(config.data / "events")
+        applied = last_applied(world.disk, config.data / "events")
         journal.open(entry.restore, applied)
         for asset, sequence in applied.items():
             entry.note_applied(asset, sequence)
@@ -98,6 +99,7 @@ class OrderHandlerDaemon:
         if now >= self.heartbeat_due:
             self.heartbeat_due = now + HEARTBEAT_SECONDS
             handler.heartbeat()
+            self.journal.tend(now)
         if self.page.due():
             report(self.page, handler)
 
@@ -153,13 +155,13 @@ def tell_of_removed(entry: OrderEntry) -> None:
             )
 
 
-def last_applied(events: Path) -> dict[str, int]:
+def last_applied(disk: Disk, events: Path) -> dict[str, int]:
     """Return, per asset, the last request in its event log."""
     applied: dict[str, int] = {}
-    for folder in events.glob("*"):
-        body = last_body(folder)
+    for asset in disk.names(events):
+        body = last_body(disk, events / asset)
         if body is not None:
-            applied[folder.name] = decode_event_record(body).sequence
+            applied[asset] = decode_event_record(body).sequence
     return applied
 
 

@@ -26,6 +26,7 @@ from exchange.core.events import EventRecord, TradeExecuted
 from exchange.core.requests import DefineAsset, NewOrder
 from exchange.pipeline.codec import decode_event_record
 from exchange.pipeline.log import Log
+from exchange.pipeline.world import World
 from exchange.status import read_pages
 from exchange.store.embedded import database_dsn
 from tests.support import FLOWS, PROJECT, Daemon, running, wait_until, write_config
@@ -125,7 +126,7 @@ def value(config: Config, query: str, *arguments: object) -> int:
 def event_records(config: Config, asset: str) -> list[EventRecord]:
     """Return an asset's event log."""
     records: list[EventRecord] = []
-    log = Log(config.event_log_folder(asset), 2**26, durable=False)
+    log = Log(World(), config.event_log_folder(asset), 2**26, durable=False)
     log.scan(lambda _, body: records.append(decode_event_record(body)))
     log.close()
     return records

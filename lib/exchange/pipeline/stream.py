@@ -3,19 +3,16 @@
 PUSH and PUB lose messages when a process dies or a queue is full. So a stream's messages carry sequence numbers per
 asset, 1, 2, 3, ...; its sender has the stream on disk, says in every message (a heartbeat, where there is no other)
 what its last sequence is, and sends any part of it again when asked. The receiver drops what it has seen and asks for
-what it misses. The classes here decide; they know no socket and no clock.
+what it misses. The class here decides; it knows no socket and no clock. What a sender has on disk: `log_index.py`.
 """
 
-from array import array
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-from exchange.pipeline.codec import Replay, encode, stream_message
-from exchange.pipeline.log import READ_BYTES, Log
+from exchange.pipeline.codec import Replay, encode
 
 RETRY_SECONDS = 1.0  # after which a replay that was not answered is asked for again
 HEARTBEAT_SECONDS = 0.25
-MOST_RECORDS = 5_000  # in the answer to one replay
 LOST_END_SECONDS = 10.0  # for which a sender may have less than its receiver: it may be making its end again
 
 
@@ -94,28 +91,3 @@ class Receiver(Generic[T]):
     def behind(self) -> int:
         """How many records the sender has that this end has not."""
         return self.last - self.sequence
-
-
-class Index:
-    """Where in a log each record of an asset's stream begins: 8 bytes a record."""
-
-    __slots__ = ("asset", "positions")
-
-    def __init__(self, asset: str) -> None:
-        self.asset = asset
-        self.positions = array("Q")
-
-    @property
-    def last(self) -> int:
-        """The last sequence, 0 where there is none."""
-        return len(self.positions)
-
-    def add(self, position: int) -> None:
-        """Note where the next record of the stream begins."""
-        self.positions.append(position)
-
-    def replay(self, log: Log, sequence: int, limit: int = READ_BYTES) -> bytes:
-        """Return a stream message of the records from a sequence on, about `limit` bytes of the log at most."""
-        first = max(sequence, 1) - 1
-        bodies = log.read_at(self.positions[first : first + MOST_RECORDS], limit)
-        return stream_message(self.asset, self.last, bodies)
