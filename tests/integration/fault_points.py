@@ -24,6 +24,7 @@ from typing import Any
 import msgpack
 import zmq
 
+from exchange.audit.audit import audit
 from exchange.pipeline.faults import POINTS, VARIABLE
 from tests.aftermath import check_acks, check_event_logs, check_tables, published, read_journal, stored_up_to
 from tests.daemons import Daemons, name_of
@@ -149,6 +150,7 @@ class Trial:
         wait_until(lambda: stored_up_to(self.daemons.dsn, queues), "all is in the database", 60)
         results = check_event_logs(config, queues)
         check_tables(self.daemons.dsn, results)
+        audit(config, self.daemons.dsn, complete=True)
         for records in results.values():
             topics = published(records)
             wait_until(partial(self._is_published, topics), "the notifier has all", 60)
