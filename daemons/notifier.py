@@ -8,9 +8,11 @@ from exchange.config import Config
 from exchange.core.asset import Asset
 from exchange.pipeline import sockets
 from exchange.pipeline.asset_list import AssetList
+from exchange.pipeline.board import AssetBoard
 from exchange.pipeline.daemon import Stop, load_config, run
 from exchange.pipeline.message_store import MessageStore
-from exchange.pipeline.notifier import AssetBoard, Notifier, logged_assets
+from exchange.pipeline.notifier import Notifier, logged_assets
+from exchange.pipeline.notifier_snapshots import NotifierSnapshots
 from exchange.pipeline.queries import Queries
 from exchange.pipeline.sources import EventSources
 from exchange.pipeline.world import World
@@ -27,14 +29,17 @@ class NotifierDaemon:
         self.folder, self.limits = config.data / "notifier", config.limits
         world.lock(self.folder / "lock", "a notifier on this data folder")
         self.logged_before = logged_assets(world.disk, config)
+        self.snapshots = NotifierSnapshots(world, self.folder, config.snapshots.requests)
         transport, queue = world.transport, config.limits.send_queue
+        boards = {asset.asset: self.new_board(asset) for asset in config.assets}
         self.notifier = Notifier(
-            {asset.asset: self.new_board(asset) for asset in config.assets},
-            EventSources(transport, config),
+            boards,
+            EventSources(transport, config, {asset: board.wanted for asset, board in boards.items()}),
             transport.client_publisher(config.endpoints.market_data, queue),
             transport.client_publisher(config.endpoints.private, queue, zmq.XPUB),
             world.monotonic,
             world.time_ns,
+            self.snapshots,
         )
         self.queries = Queries(
             self.notifier, transport.client_router(config.endpoints.query, sockets.QUERY_REPLY_QUEUE)
@@ -49,8 +54,12 @@ class NotifierDaemon:
 
     def new_board(self, asset: Asset) -> AssetBoard:
         store = MessageStore(self.world.disk, self.folder / asset.asset, self.limits.retained_messages)
-        store.clear()
-        return AssetBoard(asset, store, self.limits.retained_orders)
+        board = AssetBoard(asset, store, self.limits.retained_orders)
+        if asset.asset in self.logged_before:
+            self.snapshots.start(board)
+        else:
+            self.snapshots.forget(board)
+        return board
 
     def turn(self) -> None:
         # Loop
@@ -66,22 +75,32 @@ class NotifierDaemon:
         if notifier.private in ready:
             for _ in sockets.drain(notifier.private, 1000):
                 pass  # who subscribes to what is not used; not read, it would pile up
+        notifier.check_restored(monotonic())
         notifier.sources.ask(monotonic())
         notifier.heartbeat()
         if self.page.due():
+            self.snapshots.look()
             self.page.write(
                 "catching up" if notifier.catching_up else "running",
                 notifier.sources.processed,
                 notifier.sources.behind,
                 published=notifier.published,
+                folded=notifier.folded,
+                snapshots={asset: board.snapshot for asset, board in notifier.boards.items()},
             )
         if not self.settled and not notifier.catching_up:
             self.settled = True
             self.world.settle_memory()
-            logging.info("caught up with all assets: %s", notifier.sources.processed)
+            logging.info(
+                "caught up with all assets: %s, folded in since the start: %s",
+                notifier.sources.processed,
+                notifier.folded,
+            )
 
     def close(self) -> None:
-        pass
+        self.snapshots.take_last(self.notifier.boards.values())
+        for board in self.notifier.boards.values():
+            board.store.close()
 
 
 def main(arguments: list[str], stop: Stop) -> None:

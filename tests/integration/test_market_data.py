@@ -14,6 +14,7 @@ from exchange.core.asset import Asset
 from exchange.core.matching import Matching
 from exchange.core.requests import BUY, DefineAsset, MassCancel, NewOrder, Record, Request
 from exchange.pipeline import notifier as pipeline
+from exchange.pipeline.board import AssetBoard
 from exchange.pipeline.disk import Disk
 from exchange.pipeline.message_store import MessageStore
 from exchange.pipeline.sockets import Transport
@@ -245,7 +246,7 @@ def test_heartbeats_go_on_while_one_huge_request_is_published(tmp_path: Path, mo
         )
         store = MessageStore(Disk(), tmp_path, 1_000_000)
         ended.callback(store.close)
-        board = notifier.boards["ACME"] = pipeline.AssetBoard(asset, store, 1000)
+        board = notifier.boards["ACME"] = AssetBoard(asset, store, 1000)
         board.live_from = 0
         feed = Subscription(transport.context, config.endpoints.market_data, "order/ACME/", "heartbeat/")
 

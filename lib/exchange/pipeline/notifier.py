@@ -1,70 +1,34 @@
 """The notifier's work: fold the assets' events, publish what comes of them, keep it for queries and retransmission."""
 
-from collections import OrderedDict, deque
+import logging
 from collections.abc import Callable, Sequence
 
 import zmq
 
 from exchange.config import Config
 from exchange.core import messages
-from exchange.core.asset import Asset, Status
 from exchange.core.events import EventRecord
-from exchange.core.execution_reports import PublishedOrder
-from exchange.core.market_data import Feed
 from exchange.pipeline import sockets
+from exchange.pipeline.board import AssetBoard, proof_of
 from exchange.pipeline.codec import encode
 from exchange.pipeline.disk import Disk
-from exchange.pipeline.message_store import MessageStore
+from exchange.pipeline.notifier_snapshots import NotifierSnapshots
 from exchange.pipeline.sources import EventSources
+from exchange.pipeline.stream import LOST_END_SECONDS
 
 HEARTBEAT_TOPIC = b"heartbeat/"
 HEARTBEAT_SECONDS = 1.0
-TRADES_KEPT = 1000  # of an asset, for the trades query
 PATIENCE_SECONDS = 5.0  # after a start, for matching daemons that have not been heard of
 FIRST_REPORTS = ("new", "rejected")  # one of which each order has
 TURN_SECONDS = 0.05  # of publishing, after which queries and heartbeats get their turn
 PART_EVENTS = 5000  # of one request, folded in and published at a time: what comes of more is never all in memory
 
+logger = logging.getLogger(__name__)
+
 
 def logged_assets(disk: Disk, config: Config) -> frozenset[str]:
     """Return the assets that have an event log, traded now or not: of any other nothing has ever been published."""
     return frozenset(disk.names(config.event_log_folder("")))
-
-
-class AssetBoard:
-    """One asset's feed, with what was published of it and what the queries ask for."""
-
-    def __init__(self, definition: Asset, store: MessageStore, retained_orders: int) -> None:
-        self.configured = definition
-        self.feed = Feed(definition.asset)
-        self.store = store
-        self.retained_orders = retained_orders
-        self.trades: deque[bytes] = deque(maxlen=TRADES_KEPT)
-        self.orders: dict[str, int] = {}  # account/client_order_id -> order_id, of live and retained orders
-        self.ended: OrderedDict[int, PublishedOrder] = OrderedDict()  # the last orders that ended, oldest first
-        self.live_from: int | None = None  # records up to this one were there at the start, and are not published again
-
-    @property
-    def definition(self) -> Asset:
-        """The asset's definition as its queue has it; until that is known, as it is configured."""
-        return self.feed.definition or self.configured
-
-    @property
-    def status(self) -> Status:
-        """The asset's trading status; until that is known, the one that it begins with."""
-        if self.feed.status is not None:
-            return self.feed.status.status
-        return "closed" if self.configured.has_sessions else "open"
-
-    @property
-    def rebuilding(self) -> bool:
-        """Whether events of before the start are still to be folded in, or how many there are is not known yet."""
-        return self.live_from is None or self.feed.sequence < self.live_from
-
-    def find(self, order_id: int, account: str) -> PublishedOrder | None:
-        """Return an account's order, live or retained."""
-        order = self.feed.orders.get(order_id) or self.ended.get(order_id)
-        return order if order is not None and order.account.name == account else None
 
 
 class Notifier:
@@ -78,6 +42,7 @@ class Notifier:
         private: zmq.Socket[bytes],
         monotonic: Callable[[], float],
         time_ns: Callable[[], int],
+        snapshots: NotifierSnapshots | None = None,
     ) -> None:
         self.boards = boards
         self.added: dict[str, AssetBoard] = {}  # of assets that are new, until their matching daemons are heard of
@@ -88,6 +53,10 @@ class Notifier:
         self.published = 0
         self.monotonic = monotonic
         self.time_ns = time_ns
+        self.snapshots = snapshots
+        self.shorter: dict[
+            str, tuple[int, float]
+        ] = {}  # logs that end before a snapshot: their last sequence, and when
         self.started_at = monotonic()
         self.heartbeat_due = 0.0
 
@@ -102,7 +71,7 @@ class Notifier:
         if not logged_before:
             board.live_from = 0
         self.added[asset] = board
-        return self.sources.add(asset)
+        return self.sources.add(asset, board.wanted)
 
     def serve_events(self) -> None:
         """Publish what the matching daemons have sent, up to a turn's worth; queries and heartbeats come in between."""
@@ -121,6 +90,12 @@ class Notifier:
         """
         if board.live_from is None:
             board.live_from = self.sources.receivers[board.feed.asset].last
+        if board.proof is not None:
+            if proof_of(records[0]) != board.proof:
+                self._rebuild(board, "its event log has another record there: it is of another history")
+                return
+            board.proof, board.last = None, records[0]
+            records = records[1:]
         feed = board.feed
         for record in records:
             live = record.sequence > board.live_from
@@ -134,6 +109,42 @@ class Notifier:
                 feed.apply(record)
                 self._publish(board, live)
         board.store.write()
+        if records:
+            board.last = records[-1]
+            if self.snapshots is not None:
+                self.snapshots.take_if_due(board)
+
+    def check_restored(self, now: float) -> None:
+        """Rebuild what was restored from a snapshot that its event log stays behind of. `now` in seconds.
+
+        After a power failure a log may be shorter for a while: its matching daemon makes the end again.
+        """
+        for asset, board in self.boards.items():
+            if board.proof is None:
+                continue
+            receiver = self.sources.receivers[asset]
+            last = receiver.sender_last
+            if not receiver.known or last >= board.feed.sequence:
+                self.shorter.pop(asset, None)
+            elif self.shorter.setdefault(asset, (last, now))[0] != last:
+                self.shorter[asset] = (last, now)
+            elif now - self.shorter[asset][1] > LOST_END_SECONDS:
+                del self.shorter[asset]
+                self._rebuild(board, f"its event log ends with request {last}")
+
+    def _rebuild(self, board: AssetBoard, reason: str) -> None:
+        """Drop what a board was restored from, and fold its events from the first on."""
+        asset = board.feed.asset
+        logger.warning(
+            "%s: the snapshot of request %d is of no use, rebuilding from the first request on: %s",
+            asset,
+            board.feed.sequence,
+            reason,
+        )
+        assert self.snapshots is not None
+        self.snapshots.forget(board)
+        board.begin_anew()
+        self.sources.restart(asset)
 
     def _publish(self, board: AssetBoard, live: bool) -> None:
         """Empty the feed's lists: publish and keep what is in them."""
@@ -143,7 +154,7 @@ class Notifier:
         if feed.private:
             self._publish_private(board, live)
         if feed.ended:
-            retain_ended(board)
+            board.retain_ended()
 
     def _publish_public(self, board: AssetBoard, live: bool) -> None:
         add, send, trades = board.store.add, self.send_public, board.trades
@@ -210,18 +221,11 @@ class Notifier:
         return under_way or (unheard_of and now - self.started_at < PATIENCE_SECONDS)
 
     @property
+    def folded(self) -> dict[str, int]:
+        """How many requests of each asset were folded in since the start."""
+        return {asset: board.feed.sequence - board.started_from for asset, board in self.boards.items()}
+
+    @property
     def catching_up(self) -> bool:
         """Whether some asset's events of before the start are still being folded in."""
         return any(board.rebuilding for board in self.boards.values())
-
-
-def retain_ended(board: AssetBoard) -> None:
-    """Keep the orders that have just ended for a while, and forget the oldest of those kept."""
-    for order in board.feed.ended:
-        board.ended[order.order_id] = order
-    board.feed.ended.clear()
-    while len(board.ended) > board.retained_orders:
-        _, order = board.ended.popitem(last=False)
-        key = f"{order.account.name}/{order.client_order_id}"
-        if board.orders.get(key) == order.order_id:
-            del board.orders[key]

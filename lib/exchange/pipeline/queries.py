@@ -15,7 +15,8 @@ from exchange.core.messages import Reject, RejectReason
 from exchange.core.request_checks import Rejection, check_request_id, readable_id
 from exchange.core.requests import BUY, SELL, Side
 from exchange.pipeline import codec, sockets
-from exchange.pipeline.notifier import AssetBoard, Notifier
+from exchange.pipeline.board import AssetBoard
+from exchange.pipeline.notifier import Notifier
 from exchange.pipeline.order_handler import keys_by_type, malformed, too_long
 
 MAX_MESSAGES = 1000  # in one reply
@@ -154,15 +155,15 @@ class Queries:
         store = board.store
         earliest = store.earliest(query.topic)
         if first <= last and (earliest is None or first < earliest):
-            earliest = last + 1 if earliest is None else earliest
-            raise Refusal("too_old", f"{query.topic} {first}: past retention; the first kept is {earliest}", earliest)
+            raise self._too_old(query, earliest, last)
         to = min(query.to, last)
         stop = min(to, first + MAX_MESSAGES - 1)
         found: list[msgspec.Raw] = []
         size = 0
         for sequence in range(first, stop + 1):
             payload = store.read(query.topic, sequence)
-            assert payload is not None, "what is within retention is there"
+            if payload is None:  # it was damaged on disk, which is found out now: it is kept no more
+                raise self._too_old(query, store.earliest(query.topic), last)
             found.append(msgspec.Raw(payload))
             size += len(payload)
             if size >= MAX_REPLY_BYTES:
@@ -172,6 +173,12 @@ class Queries:
         if stop < to:
             reply["next"] = stop + 1
         return reply
+
+    def _too_old(self, query: messages.RetransmitQuery, earliest: int | None, last: int) -> Refusal:
+        """Return the refusal of what is not retained; `earliest` is the first that is, None where none is."""
+        earliest = last + 1 if earliest is None else earliest
+        text = f"{query.topic} {query.from_}: past retention; the first kept is {earliest}"
+        return Refusal("too_old", text, earliest)
 
     def _topic(self, topic: str) -> tuple[AssetBoard, int]:
         """Return the board of a topic and the topic's last number."""

@@ -1,6 +1,6 @@
 """The matching daemons' event streams, as the logger and the notifier receive them: every record once, in order."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import zmq
 
@@ -16,14 +16,15 @@ DRAIN = 100  # messages taken from a socket before the others get their turn
 class EventSources:
     """One subscription to all assets' events, and a socket to each matching daemon to ask for what is missing."""
 
-    def __init__(self, transport: Transport, config: Config) -> None:
+    def __init__(self, transport: Transport, config: Config, applied: Mapping[str, int] | None = None) -> None:
+        """Follow the configured assets, each after the last sequence that has been applied."""
         self.transport = transport
         self.config = config
         self.receivers: dict[str, Receiver[EventRecord]] = {}
         self.live = transport.subscriber(())
         self.replays: dict[str, zmq.Socket[bytes]] = {}
         for asset in config.assets:
-            self.add(asset.asset)
+            self.add(asset.asset, (applied or {}).get(asset.asset, 0))
 
     def add(self, asset: str, applied: int = 0) -> zmq.Socket[bytes]:
         """Follow another asset after the last sequence that has been applied. Returns the socket to wait for as well.
@@ -45,6 +46,10 @@ class EventSources:
         for asset in self.receivers:
             self.receivers[asset] = Receiver(asset, applied.get(asset, 0))
 
+    def restart(self, asset: str) -> None:
+        """Have one asset's records given again from the first on."""
+        self.receivers[asset] = Receiver(asset)
+
     def receive(self, limit: int = DRAIN) -> Iterator[tuple[str, Sequence[EventRecord]]]:
         """Yield the records that have arrived, by asset and in order, from `limit` messages of each socket at most.
 
@@ -56,10 +61,9 @@ class EventSources:
             if receiver is not None and (fresh := receiver.receive(last, records)):
                 yield asset, fresh
         for asset, socket in self.replays.items():
-            receiver = self.receivers[asset]
             for payload in sockets.drain(socket, limit):
                 _, last, records = codec.decode_event_stream(payload)
-                if fresh := receiver.replayed(last, records):
+                if fresh := self.receivers[asset].replayed(last, records):
                     yield asset, fresh
 
     def ask(self, now: float) -> None:

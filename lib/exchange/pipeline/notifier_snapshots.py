@@ -1,0 +1,133 @@
+"""The notifier's snapshots: what it starts from, asset by asset, so that it need not fold every event again.
+
+A snapshot is of a board once the request `sequence` was folded in and its messages were kept: the feed, the orders that
+ended of late, the last trades, and the message store's place. It holds what came of that request too: a board restored
+from it is gone on with only when the event log is heard to have the same there.
+"""
+
+import logging
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from exchange.core.feed_state import FeedState, OtherVersion, restore, restore_ended, state_of
+from exchange.pipeline.board import AssetBoard, Proof, proof_of
+from exchange.pipeline.codec import DecodeError, encode
+from exchange.pipeline.message_chunk import ChunkPlace
+from exchange.pipeline.snapshots import SUFFIX, Snapshots
+from exchange.pipeline.world import World
+
+VERSION = 1
+COMPRESSION = 1  # of zlib: an eighth of the bytes, for the time that to write them all would take
+WORTH_ONE = 50_000  # requests since the last snapshot, from which a notifier that ends takes another
+END_SECONDS = 10.0  # that a notifier which ends waits for its snapshots, at most
+
+logger = logging.getLogger(__name__)
+
+
+class BoardSnapshot(Struct, frozen=True, array_like=True):
+    """The body of a snapshot's file, compressed by zlib."""
+
+    version: int
+    proof: Proof
+    place: ChunkPlace
+    trades: Sequence[bytes]
+    state: FeedState
+
+
+decode = msgspec.msgpack.Decoder(BoardSnapshot).decode
+
+
+class NotifierSnapshots:
+    """Finds each asset's newest snapshot at a start, and takes one after every so many of its requests."""
+
+    def __init__(self, world: World, folder: Path, requests: int) -> None:
+        """`folder` is the notifier's; `requests` are those of an asset from one snapshot to the next."""
+        self.world = world
+        self.folder = folder
+        self.requests = requests
+        self.taking: AssetBoard | None = None  # of which the last one was begun
+
+    # -- at a start ----------------------------------------------------------------------------------------------------
+
+    def start(self, board: AssetBoard) -> None:
+        """Have a new board go on from the newest snapshot of use; without one all that was kept of it is dropped."""
+        asset = board.feed.asset
+        snapshots = self._snapshots(asset)
+        for sequence, body in snapshots.load():
+            refused = self._restore(board, sequence, body)
+            if not refused:
+                logger.info("%s: going on from the snapshot of request %d", asset, sequence)
+                return
+            logger.warning("%s: the snapshot of request %d is of no use: %s", asset, sequence, refused)
+        self.forget(board)
+
+    def _restore(self, board: AssetBoard, sequence: int, body: bytes) -> str:
+        """Restore a board. Returns why that can't be, empty where it could; the board is untouched then."""
+        try:
+            snapshot = decode(zlib.decompress(body))
+            if snapshot.version != VERSION:
+                return f"it has version {snapshot.version}, and this program reads {VERSION}"
+            if (snapshot.state.asset, snapshot.state.sequence) != (board.feed.asset, sequence):
+                return f"it is of {snapshot.state.asset}, request {snapshot.state.sequence}"
+            feed = restore(snapshot.state)
+        except (zlib.error, OtherVersion, *DecodeError) as error:
+            return str(error)
+        if not board.store.go_on(snapshot.place):
+            return "the messages of before it are not all there"
+        board.restored(feed, restore_ended(snapshot.state, feed), snapshot.trades, snapshot.proof)
+        return ""
+
+    def forget(self, board: AssetBoard) -> None:
+        """Drop all that was kept of an asset, its snapshots first: without them nobody relies on the rest."""
+        snapshots = self._snapshots(board.feed.asset)
+        disk = self.world.disk
+        for name in disk.names(snapshots.folder):
+            if name.endswith(SUFFIX):
+                disk.unlink(snapshots.folder / name, missing_ok=True)
+        board.store.clear()
+
+    # -- while it runs -------------------------------------------------------------------------------------------------
+
+    def take_if_due(self, board: AssetBoard) -> None:
+        """Begin a snapshot where enough has been folded in since the last. The store must have been written."""
+        if board.feed.sequence - board.snapshot_at >= self.requests:
+            self._begin(board)
+
+    def take_last(self, boards: Iterable[AssetBoard]) -> None:
+        """Take a snapshot of each board where that spares the next start enough. Not for longer than END_SECONDS."""
+        until = self.world.monotonic() + END_SECONDS
+        for board in boards:
+            if board.feed.sequence - board.snapshot_at >= min(self.requests, WORTH_ONE) and board.proof is None:
+                if not self.world.wait_for_fork(until - self.world.monotonic()):
+                    return
+                self._begin(board)
+        self.world.wait_for_fork(until - self.world.monotonic())
+
+    def look(self) -> None:
+        """Let go of a copy that has ended, and note the snapshot it has made. To be called now and then."""
+        board = self.taking
+        if board is not None and self.world.reap():
+            self.taking = None
+            if board.snapshot_at in self._snapshots(board.feed.asset).sequences():
+                board.snapshot = board.snapshot_at
+
+    def _begin(self, board: AssetBoard) -> None:
+        sequence = board.feed.sequence
+        self.look()
+        if self.world.fork(f"{board.feed.asset}: the snapshot of request {sequence}", lambda: self._save(board)):
+            board.snapshot_at = sequence  # should it fail, the next is due as if it had not: no sooner
+            self.taking = board
+
+    def _save(self, board: AssetBoard) -> None:
+        assert board.last is not None
+        board.store.sync()
+        state = state_of(board.feed, board.ended.values())
+        body = encode(BoardSnapshot(VERSION, proof_of(board.last), board.store.place, list(board.trades), state))
+        self._snapshots(board.feed.asset).save(board.feed.sequence, zlib.compress(body, COMPRESSION))
+
+    def _snapshots(self, asset: str) -> Snapshots:
+        return Snapshots(self.world.disk, self.folder / asset / "snapshots")
