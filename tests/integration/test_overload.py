@@ -4,9 +4,11 @@ A real exchange with its database, and around it processes that read slowly, not
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,11 +91,9 @@ class Exchange:
 
 
 @pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
-    folder = tmp_path_factory.mktemp("overload")
-    for parent in (folder, *folder.parents[:3]):  # for the database's user, where root runs the tests
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/tmp"):
-            parent.chmod(0o755)
+def exchange() -> Iterator[Exchange]:
+    folder = Path(tempfile.mkdtemp(prefix="exchange-overload-"))
+    folder.chmod(0o755)  # for the database's user, where root runs the tests
     exchange = Exchange(folder)
     try:
         with running(*exchange.daemons):
@@ -109,6 +109,7 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
             exchange.wait_until_stored()
     finally:
         exchange.venue.context.destroy(linger=0)
+        shutil.rmtree(folder)
 
 
 @contextmanager
