@@ -9,7 +9,7 @@ from exchange.config import Config
 from exchange.core.order_entry import OrderEntry
 from exchange.core.risk import RiskLimits
 from exchange.core.timers import Timers
-from exchange.pipeline import schedule, sockets
+from exchange.pipeline import order_start, schedule, sockets
 from exchange.pipeline.admin import Admin
 from exchange.pipeline.clock import ManualClock, SystemClock
 from exchange.pipeline.codec import decode_event_record
@@ -37,8 +37,9 @@ class OrderHandlerDaemon:
         clock = ManualClock(world.time_ns()) if config.clock.mode == "manual" else SystemClock(world.time_ns)
         timers = Timers(schedule)
         limits = RiskLimits(config.risk_limits) if config.risk_limits else None
+        self.taken = taken = order_start.open_ids(world, journal)
         entry = OrderEntry(
-            journal.read,
+            taken,
             journal.has_room,
             clock.now,
             config.limits.max_backlog,
@@ -47,7 +48,7 @@ class OrderHandlerDaemon:
             limits,
         )
         applied = last_applied(world.disk, config.data / "events")
-        journal.open(entry.restore, applied)
+        order_start.start(world, journal, taken, entry, applied)
         for asset, sequence in applied.items():
             entry.note_applied(asset, sequence)
         if isinstance(clock, ManualClock) and entry.time:
@@ -105,6 +106,7 @@ class OrderHandlerDaemon:
 
     def close(self) -> None:
         self.journal.close()
+        self.taken.table.close()
 
 
 def main(arguments: list[str], stop: Stop) -> None:

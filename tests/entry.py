@@ -1,8 +1,9 @@
 """Order entry in memory, for tests: its journal a list, its clock a number."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from exchange.core import messages
+from exchange.core import messages, requests
 from exchange.core.asset import Asset, Status
 from exchange.core.messages import Ack, NewOrder, Reject
 from exchange.core.order_entry import OrderEntry
@@ -14,7 +15,7 @@ BTC = Asset(asset="BTC-USD", price_scale=2, quantity_scale=8)
 
 
 class Entry:
-    """Order entry with its journal in a list and its clock in a number."""
+    """Order entry with its journal in a list and its clock in a number; order entry looks into it."""
 
     def __init__(
         self,
@@ -28,7 +29,7 @@ class Entry:
         self.room = 1000
         self.journal: list[Record] = []
         self.order_entry = OrderEntry(
-            self.read,
+            self,
             lambda count: count <= self.room,
             lambda: self.time,
             max_backlog,
@@ -39,8 +40,28 @@ class Entry:
         for asset in assets or (ACME, BTC):
             self.define(asset)
 
-    def read(self, asset: str, sequence: int) -> Record:
-        return next(record for record in self.journal if (record.asset, record.sequence) == (asset, sequence))
+    def read_order(self, order_id: int) -> Record | None:
+        return next(record for record, order in self._orders() if order.order_id == order_id)
+
+    def find_order(self, account: str, client_order_id: str) -> Record | None:
+        ids = (account, client_order_id)
+        return next(
+            (record for record, order in self._orders() if (record.account, order.client_order_id) == ids), None
+        )
+
+    def find_requests(self, account: str, request_id: str | int) -> list[Record]:
+        kinds = requests.AmendOrder | requests.CancelOrder | requests.MassCancel
+        return [
+            record
+            for record in self.journal
+            if isinstance(record.request, kinds)
+            and (record.account, record.request.request_id) == (account, request_id)
+        ]
+
+    def _orders(self) -> Iterator[tuple[Record, requests.NewOrder]]:
+        for record in self.journal:
+            if type(record.request) is requests.NewOrder:
+                yield record, record.request
 
     def define(self, asset: Asset, by: str = "") -> bool:
         changed = self.order_entry.define(asset, by)
@@ -82,7 +103,7 @@ class Entry:
         other = Entry.__new__(Entry)
         other.time, other.room, other.journal = self.time, self.room, list(self.journal)
         other.order_entry = OrderEntry(
-            other.read,
+            other,
             lambda count: count <= other.room,
             lambda: other.time,
             self.order_entry.max_backlog,

@@ -16,6 +16,7 @@ from exchange.pipeline import schedule
 from exchange.pipeline.clock import ManualClock
 from exchange.pipeline.journal import Journal
 from exchange.pipeline.order_handler import OrderHandler
+from exchange.pipeline.order_start import open_ids
 from exchange.pipeline.timekeeper import TURN_ACTS, Timekeeper
 from exchange.pipeline.world import World
 
@@ -31,9 +32,11 @@ def clock() -> ManualClock:
 @pytest.fixture
 def timekeeper(tmp_path: Path, clock: ManualClock) -> Iterator[Timekeeper]:
     """Yield the timekeeper of an order handler that has a journal, and sockets that nobody is connected to."""
-    journal = Journal(World(), tmp_path, 1024 * 1024)
+    world = World()
+    journal = Journal(world, tmp_path, 1024 * 1024)
     timers = Timers(schedule)
-    entry = OrderEntry(journal.read, journal.has_room, clock.now, 10**6, 10**6, timers)
+    taken = open_ids(world, journal)
+    entry = OrderEntry(taken, journal.has_room, clock.now, 10**6, 10**6, timers)
     journal.open(entry.restore, {})
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     clients, daemons = context.socket(zmq.ROUTER), context.socket(zmq.ROUTER)
@@ -43,6 +46,7 @@ def timekeeper(tmp_path: Path, clock: ManualClock) -> Iterator[Timekeeper]:
     handler.commit()
     yield Timekeeper(handler)
     journal.close()
+    taken.table.close()
     context.destroy(linger=0)
 
 

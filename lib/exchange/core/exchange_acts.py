@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from exchange.core import requests
 from exchange.core.asset import Asset, Status
-from exchange.core.order_memory import AssetQueue, Limits, OrderMemory, Timers
+from exchange.core.order_memory import AssetQueue, Journal, Limits, OrderMemory, Timers
 from exchange.core.request_checks import Rejection, check_account
 from exchange.core.requests import MassCancelReason, Record, Request
 
@@ -17,13 +17,13 @@ from exchange.core.requests import MassCancelReason, Record, Request
 class ExchangeActs(OrderMemory):
     """Gives requests their places in the queues.
 
-    `read(asset, sequence)` gives a record that was taken before; `has_room(count)` says whether `count` more can be put
+    `journal` finds what was taken before; `has_room(count)` says whether `count` more can be put
     on disk; `clock` gives nanoseconds since the Unix epoch.
     """
 
     def __init__(
         self,
-        read: Callable[[str, int], Record],
+        journal: Journal,
         has_room: Callable[[int], bool],
         clock: Callable[[], int],
         max_backlog: int,
@@ -31,7 +31,7 @@ class ExchangeActs(OrderMemory):
         timers: Timers | None = None,
         limits: Limits | None = None,
     ) -> None:
-        super().__init__(read, timers, limits)
+        super().__init__(journal, timers, limits)
         self.has_room = has_room
         self.clock = clock
         self.max_backlog = max_backlog
@@ -105,13 +105,13 @@ class ExchangeActs(OrderMemory):
 
         Several records are one group, to be written together. No record where the account never had an order.
         """
-        ids = self.accounts.get(check_account(account))
+        known = self.accounts.get(check_account(account))
         queues = (
             [queue for queue in self.queues.values() if queue.listed]
             if assets is None
             else [self._listed(asset) for asset in dict.fromkeys(assets)]
         )
-        queues = [queue for queue in queues if ids is not None and queue.number in ids.assets]
+        queues = [queue for queue in queues if known is not None and queue.number in known.assets]
         parts = len(queues)
         if parts:
             self._check_room(parts)

@@ -19,7 +19,7 @@ from exchange.core import messages, requests
 from exchange.core.asset import ACCOUNT_NAME
 from exchange.core.exchange_acts import ExchangeActs
 from exchange.core.messages import Ack, OrderEntryReply, Pong, Reject
-from exchange.core.order_memory import AssetQueue, Limits, Timers
+from exchange.core.order_memory import AssetQueue, Journal, Limits, Timers
 from exchange.core.request_checks import (
     MAX_ID_LENGTH,
     Rejection,
@@ -36,7 +36,7 @@ from exchange.core.request_checks import (
     reject_price,
     reject_quantity,
 )
-from exchange.core.requests import Record, Request
+from exchange.core.requests import OrderType, Record, Request
 
 SIDES = requests.SIDES
 
@@ -46,7 +46,7 @@ class OrderEntry(ExchangeActs):
 
     def __init__(
         self,
-        read: Callable[[str, int], Record],
+        journal: Journal,
         has_room: Callable[[int], bool],
         clock: Callable[[], int],
         max_backlog: int,
@@ -54,7 +54,7 @@ class OrderEntry(ExchangeActs):
         timers: Timers | None = None,
         limits: Limits | None = None,
     ) -> None:
-        super().__init__(read, has_room, clock, max_backlog, max_remembered_ids, timers, limits)
+        super().__init__(journal, has_room, clock, max_backlog, max_remembered_ids, timers, limits)
         self.handlers: dict[type, Callable[[Any], OrderEntryReply]] = {
             messages.NewOrder: self._new_order,
             messages.AmendOrder: self._amend_order,
@@ -115,10 +115,12 @@ class OrderEntry(ExchangeActs):
             or message.expire_time is not UNSET
         ):
             instructions = read_instructions(message)
-        ids = self.accounts.get(account)
-        if ids is not None and (order_id := ids.orders.get(client_order_id)) is not None:
+        is_new = account not in self.accounts
+        if not is_new and (first := self.journal.find_order(account, client_order_id)) is not None:
+            order_id = _entered(first).order_id
             return self._repeat_order(
                 message,
+                first,
                 requests.NewOrder(
                     order_id, client_order_id, side, quantity, price, order_type, time_in_force, instructions
                 ),
@@ -137,7 +139,7 @@ class OrderEntry(ExchangeActs):
         if limits is not None:
             limits.check_order(account, queue.name, quantity, price)
         self._check_bounds(queue, True)
-        order_id = len(self.order_accounts)
+        order_id = self.next_order_id
         request = requests.NewOrder(
             order_id, client_order_id, side, quantity, price, order_type, time_in_force, instructions
         )
@@ -153,13 +155,17 @@ class OrderEntry(ExchangeActs):
         )
 
     def _amend_order(self, message: messages.AmendOrder) -> Ack:
-        account, queue, order_id = self._known_order(message)
+        account, queue, order_id, order_type = self._known_order(message)
         quantity = None if message.quantity is UNSET else message.quantity
         price = None if message.price is UNSET else message.price
         stop_price = None if message.stop_price is UNSET else message.stop_price
         if quantity is None and price is None and stop_price is None:
             raise Rejection("malformed", "an amend needs at least one of quantity, price and stop_price")
-        order_type = self._order_type(order_id)
+        if not order_type:
+            raise Rejection(
+                "unknown_order",
+                f"order_id {order_id}: the journal that has this order was archived; cancel it and enter another",
+            )
         if price is not None and (order_type == "market" or order_type == "stop"):
             raise Rejection(
                 "invalid_price", f"price {price}: order {order_id} is a {order_type} order, which has no price"
@@ -191,7 +197,7 @@ class OrderEntry(ExchangeActs):
         return self._take_for_order(message, account, queue, request, order_id)
 
     def _cancel_order(self, message: messages.CancelOrder) -> Ack:
-        account, queue, order_id = self._known_order(message)
+        account, queue, order_id, _ = self._known_order(message)
         request_id = None if message.request_id is UNSET else message.request_id
         request = requests.CancelOrder(order_id, request_id)
         return self._repeat_request(message, account, queue.name, request) or self._take_for_order(
@@ -261,12 +267,9 @@ class OrderEntry(ExchangeActs):
 
     # -- safe retries --------------------------------------------------------------------------------------------------
 
-    def _repeat_order(self, message: messages.NewOrder, candidate: requests.NewOrder) -> Ack:
+    def _repeat_order(self, message: messages.NewOrder, first: Record, candidate: requests.NewOrder) -> Ack:
         """Acknowledge a new order again where it is the same as the one its client_order_id was used for."""
-        order_id = candidate.order_id
-        sequence = self.order_sequences[order_id]
-        asset = self._asset_of(order_id)
-        first = self.read(asset, sequence)
+        asset, order_id = first.asset, candidate.order_id
         if asset != message.asset or first.request != candidate:
             raise Rejection(
                 "duplicate_client_order_id",
@@ -278,7 +281,7 @@ class OrderEntry(ExchangeActs):
             client_order_id=message.client_order_id,
             order_id=order_id,
             asset=asset,
-            sequence=sequence,
+            sequence=first.sequence,
             time=first.time,
             duplicate=True,
             request_id=message.request_id,
@@ -288,13 +291,12 @@ class OrderEntry(ExchangeActs):
         self, message: messages.OrderEntryRequest, account: str, asset: str, request: Request
     ) -> Ack | None:
         """Acknowledge an amend, cancel or mass cancel again where its request_id was used for the same before."""
-        ids = self.accounts.get(account)
-        if ids is None or message.request_id is UNSET:
+        if message.request_id is UNSET or account not in self.accounts:
             return None
-        places = ids.requests.get(message.request_id)
-        if places is None:
+        assert message.request_id is not None
+        taken = self.journal.find_requests(account, message.request_id)
+        if not taken:
             return None
-        taken = [self.read(*place) for place in places]
         first = taken[0].request
         if type(first) is type(request) is requests.MassCancel and first.all_assets and request.all_assets:
             # The same, although assets may have been added since.
@@ -340,8 +342,13 @@ class OrderEntry(ExchangeActs):
         self._check_bounds(queue, request.request_id is not None)
         return _order_ack(message, self._take(queue, account, request), order_id)
 
-    def _known_order(self, message: messages.AmendOrder | messages.CancelOrder) -> tuple[str, AssetQueue, int]:
-        """Return the account, the queue, and the id of an order that is the account's. Raises Rejection."""
+    def _known_order(
+        self, message: messages.AmendOrder | messages.CancelOrder
+    ) -> tuple[str, AssetQueue, int, OrderType | Literal[""]]:
+        """Return the account, the queue, and the id and type of an order that is the account's. Raises Rejection.
+
+        The type is empty where it is not known any more: see `_order_of`.
+        """
         account = self._account_of(message, cancels=type(message) is messages.CancelOrder)
         if message.request_id is not UNSET:
             check_request_id(message.request_id)
@@ -349,11 +356,12 @@ class OrderEntry(ExchangeActs):
         order_id, client_order_id = message.order_id, message.client_order_id
         if order_id is UNSET and client_order_id is UNSET:
             raise Rejection("malformed", "needs order_id or client_order_id, to say which order")
-        ids = self.accounts.get(account)
+        known = self.accounts.get(account)
         if client_order_id is not UNSET:
             if not is_id(client_order_id):
                 reject_id("client_order_id", client_order_id)
-            found = None if ids is None else ids.orders.get(client_order_id)
+            record = None if known is None else self.journal.find_order(account, client_order_id)
+            found = None if record is None else _entered(record).order_id
             if found is None or (order_id is not UNSET and order_id != found):
                 raise Rejection(
                     "unknown_order",
@@ -362,16 +370,18 @@ class OrderEntry(ExchangeActs):
                 )
             order_id = found
         assert isinstance(order_id, int)
-        if (
-            ids is None
-            or not 0 < order_id < len(self.order_accounts)
-            or self.order_accounts[order_id] != ids.number
-            or self.order_assets[order_id] != queue.number
-        ):
+        order_type = None if known is None else self._order_of(known, queue, order_id)
+        if order_type is None:
             raise Rejection(
                 "unknown_order", f"order_id {order_id}: account {account} never had such an order in {message.asset}"
             )
-        return account, queue, order_id
+        return account, queue, order_id, order_type
+
+
+def _entered(record: Record) -> requests.NewOrder:
+    """Return the order that a record entered."""
+    assert type(record.request) is requests.NewOrder
+    return record.request
 
 
 TYPE_NAMES: dict[type, str] = {

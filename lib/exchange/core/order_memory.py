@@ -1,14 +1,12 @@
-"""What order entry remembers: each asset's queue, and every order and id of every account, so that retries are safe.
+"""What order entry remembers: queues, accounts, the latest orders. Older orders, and all ids, are in the journal.
 
-All of it is a function of the journal's records: `restore` makes it again at the start.
-
-Memory, per order: 17 bytes in arrays by order id, and about 200 for its `client_order_id`; at most
-`max_remembered_ids` of the latter.
+All of it is a function of the journal's records: `restore` makes it again at the start, from all of them or from those
+after a state (`order_entry_state.py`). Its memory does not grow with the orders: 9 bytes for each of the latest, about
+400 for an account.
 """
 
 from array import array
-from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -17,31 +15,48 @@ from exchange.core.asset import Asset, Status
 from exchange.core.requests import EXCHANGE, OrderType, Record
 from exchange.core.trading_status import TradingStatus, first_status
 
+RECENT_ORDERS = 2**19  # of which is known whose they are without a look into the journal, at least; twice that at most
+MOST_ACCOUNTS = 1_000_000
 ORDER_TYPES: tuple[OrderType, ...] = ("limit", "market", "stop", "stop_limit")
 TYPE_PLACES: dict[OrderType, int] = {order_type: place for place, order_type in enumerate(ORDER_TYPES)}
 
 
 class AssetQueue(Struct):
-    """An asset's queue as order entry sees it: `sequence` is the last place given, `applied` the last known as done."""
+    """An asset's queue as order entry sees it: `sequence` is the last place given, `applied` the last known as done.
+
+    `recorded` is the status as the journal's records alone have it; `status` is that too until a matching daemon has
+    reported another.
+    """
 
     number: int
     name: str
     definition: Asset
     status: TradingStatus
+    recorded: TradingStatus
     sequence: int = 0
     applied: int = 0
     listed: bool = True  # whether the configuration still has it, or an operator
     delisted: bool = False  # by an operator: until one lists it again
 
 
-class AccountIds(Struct):
-    """What an account has used: its client_order_ids with their orders, its request_ids with their records."""
+class Account(Struct):
+    """An account that has had anything taken. `assets` are the numbers of the queues in which it ever had an order."""
 
     number: int
-    name: str
-    orders: dict[str, int]
-    requests: dict[str | int, tuple[tuple[str, int], ...]]
-    assets: set[int]  # numbers of the queues in which it ever had an order
+    assets: set[int]
+
+
+class Journal(Protocol):
+    """The records that were taken before."""
+
+    def read_order(self, order_id: int) -> Record | None:
+        """Return the record that entered an order, None where the journal does not go back that far any more."""
+
+    def find_order(self, account: str, client_order_id: str) -> Record | None:
+        """Return the record that used a client_order_id first, None where none has."""
+
+    def find_requests(self, account: str, request_id: str | int) -> list[Record]:
+        """Return the records of the request that used a request_id first: a mass cancel has several; none: empty."""
 
 
 class Timers(Protocol):
@@ -71,29 +86,29 @@ class Limits(Protocol):
 
 
 class OrderMemory:
-    """The queues, the accounts, the orders.
+    """The queues, the accounts, the latest orders. `journal` finds what was taken before, a moment ago included."""
 
-    `read(asset, sequence)` gives a record that was taken before.
-    """
-
-    def __init__(self, read: Callable[[str, int], Record], timers: Timers | None, limits: Limits | None) -> None:
-        self.read = read
+    def __init__(self, journal: Journal, timers: Timers | None, limits: Limits | None) -> None:
+        self.journal = journal
         self.timers = timers
         self.limits = limits
         self.time = 0  # of the last record; it never runs backwards
         self.queues: dict[str, AssetQueue] = {}
         # Of requests that concern no asset. No matching daemon applies it, so that it has no backlog.
-        self.exchange = AssetQueue(-1, EXCHANGE, Asset(asset=EXCHANGE), TradingStatus("open"), listed=False)
-        self.accounts: dict[str, AccountIds] = {}
+        self.exchange = AssetQueue(
+            -1, EXCHANGE, Asset(asset=EXCHANGE), TradingStatus("open"), TradingStatus("open"), listed=False
+        )
+        self.accounts: dict[str, Account] = {}
         self.remembered_ids = 0
-        # By order id: ids are dense, the first is 1, so that place 0 belongs to none.
-        self.order_accounts = array("I", [0])
-        self.order_assets = array("I", [0])  # by number: every asset that ever was listed has one
-        self.order_sequences = array("Q", [0])
-        self.order_types = array("B", [0])  # places in ORDER_TYPES
+        self.next_order_id = 1  # ids are dense
+        # Of the latest orders, from the id `first_recent` on.
+        self.first_recent = 1
+        self.order_accounts = array("I")  # by number
+        self.order_assets = array("I")  # by number: every asset that ever was listed has one
+        self.order_types = array("B")  # places in ORDER_TYPES
 
     def restore(self, record: Record) -> None:
-        """Remember a record of the journal. To be called with all of them, in order, before any request."""
+        """Remember a record of the journal: all, in order, before any request; or those after a state's, and that."""
         self.time = record.time
         request = record.request
         queue = self.exchange if record.asset == EXCHANGE else self.queues.get(record.asset)
@@ -127,21 +142,29 @@ class OrderMemory:
         request = record.request
         if type(request) is requests.NewOrder:
             self._remember_order(queue, record, request)
-        elif type(request) is requests.CancelOrder or type(request) is requests.MassCancel:
-            self._remember_request(record, request.request_id)
+        elif type(request) is requests.CancelOrder:
+            if request.request_id is not None:
+                self._remember_request(record)
+        elif type(request) is requests.MassCancel:
+            if request.request_id is not None and request.part == 1:
+                self._remember_request(record)
         elif type(request) is requests.AmendOrder:
-            self._remember_request(record, request.request_id)
+            if request.request_id is not None:
+                self._remember_request(record)
             if self.limits is not None:
                 self.limits.took_amend(request.order_id, request.quantity, request.price)
         elif type(request) is requests.DefineAsset:
             queue.definition = request.definition
             if queue.delisted:
                 queue.status = TradingStatus(first_status(request.definition), record.sequence)
+                queue.recorded = TradingStatus(first_status(request.definition), record.sequence)
             queue.listed, queue.delisted = True, False
         elif type(request) is requests.ChangeStatus:
             queue.status.change(request, record.sequence)
+            queue.recorded.change(request, record.sequence)
         elif type(request) is requests.Delist:
             queue.status = TradingStatus("closed", record.sequence)
+            queue.recorded = TradingStatus("closed", record.sequence)
             queue.listed, queue.delisted = False, True
         elif queue is self.exchange and record.account not in self.accounts:
             self._account(record.account)
@@ -150,41 +173,66 @@ class OrderMemory:
             self.timers.note(record)
 
     def _remember_order(self, queue: AssetQueue, record: Record, request: requests.NewOrder) -> None:
-        assert request.order_id == len(self.order_accounts), "order ids are dense"
-        ids = self.accounts.get(record.account) or self._account(record.account)
-        self.order_accounts.append(ids.number)
+        assert request.order_id == self.next_order_id, "order ids are dense"
+        self.next_order_id += 1
+        account = self.accounts.get(record.account) or self._account(record.account)
+        order_accounts = self.order_accounts
+        order_accounts.append(account.number)
         self.order_assets.append(queue.number)
-        self.order_sequences.append(record.sequence)
         self.order_types.append(TYPE_PLACES[request.order_type])
-        ids.orders[request.client_order_id] = request.order_id
-        ids.assets.add(queue.number)
+        if len(order_accounts) >= 2 * RECENT_ORDERS:
+            self.forget_orders_before(self.first_recent + RECENT_ORDERS)
+        account.assets.add(queue.number)
         self.remembered_ids += 1
         if self.limits is not None:
             self.limits.took_order(record.account, record.asset, record.sequence, request.quantity, request.price)
 
-    def _remember_request(self, record: Record, request_id: requests.RequestId) -> None:
-        if request_id is not None:
-            known = self._account(record.account).requests
-            if request_id not in known:
-                self.remembered_ids += 1
-            known[request_id] = (*known.get(request_id, ()), (record.asset, record.sequence))
+    def forget_orders_before(self, order_id: int) -> None:
+        """Look orders before this one up in the journal from now on."""
+        count = order_id - self.first_recent
+        del self.order_accounts[:count], self.order_assets[:count], self.order_types[:count]
+        self.first_recent = order_id
+
+    def _remember_request(self, record: Record) -> None:
+        """Count a request_id: each is used once, since what repeats it is not taken."""
+        if record.account not in self.accounts:
+            self._account(record.account)
+        self.remembered_ids += 1
 
     def _new_queue(self, definition: Asset) -> AssetQueue:
-        queue = AssetQueue(len(self.queues), definition.asset, definition, TradingStatus(first_status(definition)))
+        status = first_status(definition)
+        queue = AssetQueue(len(self.queues), definition.asset, definition, TradingStatus(status), TradingStatus(status))
         self.queues[definition.asset] = queue
         return queue
 
-    def _account(self, name: str) -> AccountIds:
-        ids = self.accounts.get(name)
-        if ids is None:
-            ids = self.accounts[name] = AccountIds(len(self.accounts), name, {}, {}, set())
-        return ids
+    def _account(self, name: str) -> Account:
+        account = self.accounts.get(name)
+        if account is None:
+            account = self.accounts[name] = Account(len(self.accounts), set())
+        return account
 
     # -- orders by their ids -------------------------------------------------------------------------------------------
 
-    def _asset_of(self, order_id: int) -> str:
-        number = self.order_assets[order_id]
-        return next(name for name, queue in self.queues.items() if queue.number == number)
+    def _order_of(self, account: Account, queue: AssetQueue, order_id: int) -> OrderType | Literal[""] | None:
+        """Return the type of an order that is the account's, in that queue; None where there is no such order.
 
-    def _order_type(self, order_id: int) -> OrderType:
-        return ORDER_TYPES[self.order_types[order_id]]
+        Empty where the journal does not go back that far any more: whose order it was is known to matching only.
+        """
+        place = order_id - self.first_recent
+        if place >= 0:
+            if (
+                place < len(self.order_accounts)
+                and self.order_accounts[place] == account.number
+                and self.order_assets[place] == queue.number
+            ):
+                return ORDER_TYPES[self.order_types[place]]
+            return None
+        if order_id <= 0:
+            return None
+        record = self.journal.read_order(order_id)
+        if record is None:
+            return ""
+        if record.asset != queue.name or self.accounts.get(record.account) is not account:
+            return None
+        assert type(record.request) is requests.NewOrder
+        return record.request.order_type

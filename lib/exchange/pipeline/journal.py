@@ -6,6 +6,7 @@ What concerns no asset (sessions, and the like) is in it too, as the queue of th
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from exchange.core.requests import MassCancel, NewOrder, Record, Request
 from exchange.pipeline.codec import decode_record, encode
@@ -20,6 +21,18 @@ ORDERS = "orders"  # the stream of all assets' orders by their ids; no asset's n
 logger = logging.getLogger(__name__)
 
 
+class Ids(Protocol):
+    """Who knows where in the journal each id that clients chose was used; `taken_requests.py` is one."""
+
+    def add(self, record: Record, position: int) -> None: ...
+
+    def add_again(self, record: Record, position: int) -> None: ...
+
+    def has_room(self, ids: int) -> bool: ...
+
+    def tend(self, now: float) -> None: ...
+
+
 class Journal:
     """The journal, and where in it each record of each asset, and each order, is.
 
@@ -29,7 +42,7 @@ class Journal:
     Whoever is restored from the records may set `state`, which returns all that it has made from the records appended
     so far; it is called from `sync` and `open` only, when all of them are on disk. A state is kept in the seal of each
     segment, and the next start goes on from it. `prepare_seal` is called, beside the loop, after that and before the
-    seal is written.
+    seal is written. `ids` is told of each record: of those that are appended, and of those that a start restores.
     """
 
     def __init__(self, world: World, folder: Path, segment_bytes: int) -> None:
@@ -38,6 +51,7 @@ class Journal:
         self.orders = self.indexes.of(ORDERS)
         self.state: Callable[[], bytes] | None = None
         self.prepare_seal: Callable[[], None] | None = None
+        self.ids: Ids | None = None
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
@@ -72,6 +86,8 @@ class Journal:
                 if at >= sealed:
                     self._add(each, at)
                 if at >= restored:
+                    if self.ids is not None:
+                        self.ids.add_again(each, at)
                     restore(each)
             group.clear()
 
@@ -127,7 +143,10 @@ class Journal:
     def append(self, record: Record) -> bytes:
         """Buffer a record and return its body, as its asset's queue is to be sent it."""
         body = encode(record)
-        self._add(record, self.log.append(body))
+        position = self.log.append(body)
+        self._add(record, position)
+        if self.ids is not None:
+            self.ids.add(record, position)
         return body
 
     def append_together(self, records: list[Record]) -> list[bytes]:
@@ -136,8 +155,8 @@ class Journal:
         return [self.append(record) for record in records]
 
     def has_room(self, records: int) -> bool:
-        """Return whether so many records more are sure to find room on disk."""
-        return self.log.has_room(records * MAX_RECORD_BYTES)
+        """Return whether so many records more, and their ids, are sure to find room on disk."""
+        return self.log.has_room(records * MAX_RECORD_BYTES) and (self.ids is None or self.ids.has_room(records))
 
     def has_room_for(self, request: Request) -> bool:
         """Return whether a request of any size, such as a definition, is sure to find room on disk."""
@@ -167,6 +186,8 @@ class Journal:
     def tend(self, now: float) -> None:
         """Try again what failed for want of room; let go of what has been sealed. `now` in seconds."""
         self.indexes.sealed(self.log.tend(now))
+        if self.ids is not None:
+            self.ids.tend(now)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -181,6 +202,10 @@ class Journal:
     def record_at(self, position: int) -> Record:
         """Return the record at a position. Raises Damaged, also where none begins there, and Archived."""
         return decode_record(self.log.read(position))
+
+    def has_record_at(self, position: int) -> bool:
+        """Return whether a record begins at a position, by the indexes alone. Slow where a segment has many records."""
+        return any(index.has(position) for index in self.indexes.by_name.values())
 
     def replay(self, asset: str, sequence: int) -> bytes:
         """Return a stream message of an asset's records from a sequence on, as many as one message carries."""

@@ -96,6 +96,15 @@ class Index:
             self.indexes.seal_again(base)
         return base, self.memory[base][start:stop]
 
+    def has(self, position: int) -> bool:
+        """Return whether one of the stream's records begins at a position."""
+        at = bisect_right(self.bases, position) - 1
+        if at < 0:
+            return False
+        end = self.firsts[at + 1] if at + 1 < len(self.firsts) else self.last + 1
+        base, offsets = self.offsets(self.firsts[at], end - self.firsts[at])
+        return position - base in offsets
+
     def replay(self, sequence: int, limit: int = READ_BYTES) -> bytes:
         """Return a stream message of the records from a sequence on, about `limit` bytes of the log at most.
 

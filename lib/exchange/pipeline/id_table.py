@@ -1,0 +1,338 @@
+"""Where in the journal each id that clients chose was used: a hash table on disk, so that memory does not grow with it.
+
+An entry is a hint. What it points to is read and compared before anything follows from it; so neither two ids with one
+hash do harm, nor an entry that outlived what it pointed to (of a request that was never acknowledged, say). An entry
+must not be missing, though: after a start all that was taken since the last `sync` is added again.
+
+    header         <8sI4xQQI   magic, version, prime, multiplier, CRC-32 of all before: the secrets of the hash
+    <number>.ids   slots of 8 bytes, of the machine's byte order: 0, or the low 16 bits of the hash, then the position
+    filter         a bit for each of the hash's top bits, set where any id has them
+
+A file of slots is filled to a half, in which an id is at the first free slot from its hash's top bits on; then comes
+the next one. So nothing is ever rebuilt. Most ids that are looked for are new, and most of those are not in the filter:
+they cost one look, however many ids there are. The files are mapped into memory: the kernel keeps of them what is used,
+and writes it when it likes. They are small, so that what is written before a `sync` returns is not much.
+
+The hash is (text as a number) modulo a secret prime, times a secret odd number, modulo 2^64. Two texts of at most 70
+bytes have the same remainder for fewer than ten of the 10^17 primes that may have been drawn, and the product spreads
+remainders that lie close together: whoever does not know the two numbers can't choose ids that meet. (A keyed BLAKE2
+would do the same for three times the time, which is a tenth of what an order costs.)
+"""
+
+import logging
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from exchange.pipeline.allocator import RETRY_SECONDS, check_room
+from exchange.pipeline.world import World
+
+VERSION = 1
+MAGIC = b"EXCHIDS\n"
+HEADER = struct.Struct("<8sI4xQQ")
+HEADER_BYTES = HEADER.size + 4
+SLOT_BYTES = 8
+POSITION_BITS = 48
+MOST_POSITION = 2**POSITION_BITS - 1
+SLOTS = 2**22  # of a file: 32 MiB, for two million ids
+FILTER_BYTES = 2**25  # 32 MiB: of ten million ids, one new one in 27 is looked for in vain; of a hundred, one in three
+COUNTED_SLOTS = 2**18  # looked at to estimate how full a file is
+SUFFIX = ".ids"
+
+logger = logging.getLogger(__name__)
+
+
+class Unusable(Exception):
+    """There is no sound table in the folder; the text says why. `create` makes a new one."""
+
+
+class NoRoom(Exception):
+    """The table is full, and its next file could not be allocated yet: `has_room` said no."""
+
+
+class Mapped(NamedTuple):
+    """A file and its content in memory."""
+
+    content: memoryview
+    file: int
+
+
+class IdTable:
+    """The table in a folder: `open` or `create` it, `add_again` what came since the last `sync`, then `start`.
+
+    The next file of slots is allocated ahead of its use, beside the caller's loop. `slots` and `filter_bytes` are
+    powers of 2, and what a table was made with.
+    """
+
+    def __init__(self, world: World, folder: Path, slots: int = SLOTS, filter_bytes: int = FILTER_BYTES) -> None:
+        self.world = world
+        self.disk = world.disk
+        self.folder = folder
+        self.slots = slots
+        self.filter_bytes = filter_bytes
+        self.prime = self.multiplier = 1
+        self.count = 0  # about how many ids there are: of what was opened it is estimated
+        self.error = ""  # why there is no room for the next file
+        self._shift, self._mask = 64 - slots.bit_length() + 1, slots - 1  # an id's first slot is `hash >> shift`
+        self._byte_shift = 64 - filter_bytes.bit_length() + 1  # of the filter
+        self._bit_shift = self._byte_shift - 3
+        self._filter = Mapped(memoryview(b""), -1)
+        self._files: list[Mapped] = []  # the last one is added to
+        self._left = 0  # how many more it takes
+        self._prepare_at = slots // 4  # how many it still takes when the next is allocated
+        self._next: Mapped | None = None
+        self._preparing = self._started = False
+        self._failed_at: float | None = None
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the table that is there. Raises Unusable where there is none, or it is damaged, or a newer version's."""
+        self._read_header()
+        self.disk.unlink(self._ahead, missing_ok=True)
+        numbers = [int(name.removesuffix(SUFFIX)) for name in self.disk.names(self.folder) if name.endswith(SUFFIX)]
+        if not numbers or numbers != list(range(len(numbers))):
+            raise Unusable(f"{self.folder}: a file of the table is missing: there are numbers {numbers}")
+        self._filter = self._open(self.folder / "filter", self.filter_bytes)
+        for number in numbers:
+            file = self._open(self._path(number), self.slots * SLOT_BYTES)
+            self._files.append(Mapped(file.content.cast("Q"), file.file))
+        used, most = _estimate(self._files[-1].content), self.slots // 2
+        self._left = max(most - used, 0)
+        self.count = used + most * (len(self._files) - 1)
+
+    def _open(self, path: Path, size: int) -> Mapped:
+        try:
+            file = self.disk.open(path)
+        except FileNotFoundError:
+            raise Unusable(f"{path}: is missing") from None
+        if self.disk.size(file) != size:
+            self.disk.close(file)
+            raise Unusable(f"{path}: has not the {size} bytes that were allocated for it")
+        return Mapped(self.disk.map(file, size), file)
+
+    def create(self) -> None:
+        """Make a new table, with new secrets, in place of what is there. Raises OSError where there is no room."""
+        self.close()
+        self.disk.make_folder(self.folder)
+        self.disk.unlink(self._header, missing_ok=True)  # first: what is left without it is no table
+        self.disk.sync_folder(self.folder)
+        for name in self.disk.names(self.folder):
+            self.disk.unlink(self.folder / name)
+        self.prime = _prime_from(int.from_bytes(os.urandom(8), "little") >> 1 | 1 << 62 | 1)
+        self.multiplier = int.from_bytes(os.urandom(8), "little") | 1
+        self.count = 0
+        self._filter = self._allocate(self.filter_bytes)
+        self.disk.rename(self._ahead, self.folder / "filter")
+        self._begin_next()
+        header = HEADER.pack(MAGIC, VERSION, self.prime, self.multiplier)
+        unfinished = self.folder / "header.unfinished"
+        file = self.disk.open(unfinished, create=True)
+        try:
+            self.disk.write(file, header + zlib.crc32(header).to_bytes(4, "little"), 0)
+            self.disk.sync(file)
+        finally:
+            self.disk.close(file)
+        self.disk.rename(unfinished, self._header)
+        self.disk.sync_folder(self.folder)
+
+    def start(self) -> None:
+        """From now on room is made beside the loop, and `has_room` is asked before an `add`; so far `add` made it."""
+        self._started = True
+        if self._left <= self._prepare_at:
+            self._prepare()
+
+    def _read_header(self) -> None:
+        try:
+            file = self.disk.open(self._header)
+        except FileNotFoundError:
+            raise Unusable(f"{self.folder}: there is no table of ids") from None
+        try:
+            data = self.disk.read(file, HEADER_BYTES + 1, 0)
+        finally:
+            self.disk.close(file)
+        if len(data) != HEADER_BYTES or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+            raise Unusable(f"{self._header}: is damaged")
+        magic, version, self.prime, self.multiplier = HEADER.unpack_from(data)
+        if magic != MAGIC or version > VERSION:
+            raise Unusable(f"{self._header}: format {magic!r} version {version}, and this program reads {VERSION}")
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What tells this table from another that was made in its place, and how many files of slots it has."""
+        return self.multiplier, len(self._files)
+
+    # -- ids -----------------------------------------------------------------------------------------------------------
+
+    def hash(self, text: str) -> int:
+        """Return the hash under which a text is found: 64 bits."""
+        return int.from_bytes(text.encode(), "little") % self.prime * self.multiplier & 0xFFFF_FFFF_FFFF_FFFF
+
+    def add(self, hash_: int, position: int) -> None:
+        """Note a position, from 1 on, under a hash. Where it is there already, nothing changes."""
+        if not self._left:
+            self._begin_next()
+        self._filter.content[hash_ >> self._byte_shift] |= 1 << (hash_ >> self._bit_shift & 7)
+        slots = self._files[-1].content
+        entry = (hash_ & 0xFFFF) << POSITION_BITS | position
+        place = hash_ >> self._shift
+        while found := slots[place]:
+            if found == entry:
+                return
+            place = place + 1 & self._mask
+        slots[place] = entry
+        self.count += 1
+        self._left -= 1
+        if self._left == self._prepare_at and self._started:
+            self._prepare()
+
+    def add_again(self, hash_: int, position: int) -> None:
+        """Note a position that may have been noted before the last start."""
+        if position not in self.find(hash_):
+            self.add(hash_, position)
+
+    def find(self, hash_: int) -> Iterable[int]:
+        """Return the positions that may be meant, the latest first: hardly one of them was noted under another hash."""
+        if self._filter.content[hash_ >> self._byte_shift] >> (hash_ >> self._bit_shift & 7) & 1:
+            return self._find(hash_)
+        return ()
+
+    def _find(self, hash_: int) -> Iterator[int]:
+        tag = hash_ & 0xFFFF
+        for slots, _ in reversed(self._files):
+            place = hash_ >> self._shift
+            while entry := slots[place]:
+                if entry >> POSITION_BITS == tag:
+                    yield entry & MOST_POSITION
+                place = place + 1 & self._mask
+
+    def sync(self) -> None:
+        """Return when all that was added is on disk. May run beside the loop, or in a copy of the process."""
+        for mapped in (self._filter, *self._files):
+            self.disk.sync(mapped.file)
+        self.disk.sync_folder(self.folder)
+
+    # -- room ----------------------------------------------------------------------------------------------------------
+
+    def has_room(self, ids: int = 1) -> bool:
+        """Return whether so many more ids, fewer than a file takes, are sure to find room."""
+        return self._left >= ids or self._next is not None
+
+    def tend(self, now: float) -> None:
+        """Try again, a second after it failed, to allocate the next file. `now` is in seconds."""
+        if not self.error or self._preparing or self._next is not None:
+            return
+        if self._failed_at is None:
+            self._failed_at = now
+        elif now - self._failed_at >= RETRY_SECONDS:
+            self._failed_at = None
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Have the next file of slots allocated, beside the loop."""
+        if self._next is None and not self._preparing:
+            self._preparing = True
+            self.world.run_aside(self._attempt)
+
+    def _attempt(self) -> None:
+        try:
+            self._next = self._allocate_slots()
+            self.error = ""
+        except OSError as error:
+            if self.error != str(error):
+                logger.warning("%s: no room for more ids: %s; trying again", self.folder, error)
+            self.error = str(error)
+        finally:
+            self._preparing = False
+
+    def _begin_next(self) -> None:
+        if self._next is None:
+            if self._started:
+                raise NoRoom(f"{self.folder}: no room for more ids: {self.error or 'it is being allocated'}")
+            self._next = self._allocate_slots()
+        self.disk.rename(self._ahead, self._path(len(self._files)))
+        self._files.append(self._next)
+        self._next = None
+        self._left = self.slots // 2
+
+    def _allocate_slots(self) -> Mapped:
+        mapped = self._allocate(self.slots * SLOT_BYTES)
+        return Mapped(mapped.content.cast("Q"), mapped.file)
+
+    def _allocate(self, size: int) -> Mapped:
+        """Return a new file full of zeros, with room on disk, under the name of what is allocated ahead."""
+        check_room(self.world, self._ahead, size)
+        self.disk.unlink(self._ahead, missing_ok=True)
+        file = self.disk.open(self._ahead, create=True)
+        try:
+            self.disk.allocate(file, size)
+            self.disk.sync(file)
+        except OSError:
+            self.disk.close(file)
+            self.disk.unlink(self._ahead, missing_ok=True)
+            raise
+        return Mapped(self.disk.map(file, size), file)
+
+    @property
+    def _header(self) -> Path:
+        return self.folder / "header"
+
+    @property
+    def _ahead(self) -> Path:
+        return self.folder / "next"
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}{SUFFIX}"
+
+    @property
+    def disk_bytes(self) -> int:
+        """How much of the disk the table takes, what is allocated ahead included."""
+        return self.filter_bytes + (len(self._files) + (self._next is not None)) * self.slots * SLOT_BYTES
+
+    def close(self) -> None:
+        for mapped in (self._filter, *self._files, *filter(None, [self._next])):
+            mapped.content.release()
+            if mapped.file >= 0:
+                self.disk.close(mapped.file)
+        self._filter, self._next = Mapped(memoryview(b""), -1), None
+        self._files.clear()
+
+
+def _estimate(slots: memoryview) -> int:
+    """Return how many slots are in use: of many by the first ones, since hashes are everywhere alike.
+
+    It is off by a few tenths of a percent then.
+    """
+    looked_at = slots[:COUNTED_SLOTS].tolist()
+    return (len(looked_at) - looked_at.count(0)) * len(slots) // len(looked_at)
+
+
+def _prime_from(number: int) -> int:
+    """Return the least prime from an odd number on."""
+    while not _is_prime(number):
+        number += 2
+    return number
+
+
+def _is_prime(number: int) -> bool:
+    """Return whether an odd number is prime, by Miller and Rabin; these bases are enough up to 3 x 10^23."""
+    bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
+    if any(number % base == 0 for base in bases):
+        return number in bases
+    odd, twos = number - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for base in bases:
+        power = pow(base, odd, number)
+        if power in (1, number - 1):
+            continue
+        for _ in range(twos - 1):
+            power = power * power % number
+            if power == number - 1:
+                break
+        else:
+            return False
+    return True
