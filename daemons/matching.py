@@ -9,6 +9,7 @@ from exchange.core.risk import watches_open_orders
 from exchange.pipeline.daemon import Refused, Stop, load_config, run
 from exchange.pipeline.event_log import EventLog
 from exchange.pipeline.matching_engine import MatchingEngine
+from exchange.pipeline.matching_snapshots import MatchingSnapshots
 from exchange.pipeline.stream import HEARTBEAT_SECONDS
 from exchange.pipeline.world import World
 
@@ -23,6 +24,7 @@ class MatchingDaemon:
         world.lock(folder / "lock", f"a matching daemon for {asset}")
         self.event_log = EventLog(world, folder, asset, config.journal.segment_bytes)
         self.event_log.open()
+        self.snapshots = MatchingSnapshots(world, folder, self.event_log, config.snapshots.requests)
         transport = world.transport
         self.engine = MatchingEngine(
             asset,
@@ -32,6 +34,7 @@ class MatchingDaemon:
             events=transport.publisher(config.events_endpoint(asset)),
             replays=transport.router(config.event_log_endpoint(asset)),
             watch_open_orders=watches_open_orders(config.risk_limits, asset),
+            snapshots=self.snapshots,
         )
         self.page = world.status_page(config.status_folder, f"matching-{asset}")
         self.poller = transport.poller()
@@ -61,18 +64,27 @@ class MatchingDaemon:
         if now >= self.heartbeat_due and not engine.no_room:
             self.heartbeat_due = now + HEARTBEAT_SECONDS
             engine.heartbeat()
+            self.event_log.tend(now)
         engine.report_progress(now)
         engine.report_open_orders()
+        engine.take_snapshot()
         if self.page.due():
             self.report()
         if not self.settled and not engine.catching_up:
             self.settled = True
             self.world.settle_memory()
-            logging.info("%s: caught up, with %d requests applied", engine.asset, engine.matching.sequence)
+            applied = engine.matching.sequence
+            logging.info(
+                "%s: caught up, with %d requests applied, %d since the start",
+                engine.asset,
+                applied,
+                applied - engine.started_at,
+            )
 
     def report(self) -> None:
         """Say on the status page what has been applied, and what is known to wait."""
         engine, matching = self.engine, self.engine.matching
+        snapshot = self.snapshots.look()
         self.page.write(
             f"waiting for room on disk: {engine.no_room}"
             if engine.no_room
@@ -84,9 +96,12 @@ class MatchingDaemon:
             events=matching.event_sequence,
             trades=matching.trade_id,
             resting_orders=sum(len(account.orders) for account in matching.book.accounts.values()),
+            snapshot=snapshot.sequence,
+            snapshot_age_seconds=(self.world.time_ns() - snapshot.taken) // 10**9 if snapshot.sequence else None,
         )
 
     def close(self) -> None:
+        self.engine.close()
         self.event_log.close()
 
 

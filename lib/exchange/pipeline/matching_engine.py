@@ -13,6 +13,8 @@ from exchange.core.requests import Record
 from exchange.pipeline import codec, sockets
 from exchange.pipeline.daemon import Refused
 from exchange.pipeline.event_log import EventLog
+from exchange.pipeline.log import Archived, Damaged
+from exchange.pipeline.matching_snapshots import MatchingSnapshots
 from exchange.pipeline.open_orders import OpenOrderReports
 from exchange.pipeline.stream import Receiver
 
@@ -29,9 +31,9 @@ logger = logging.getLogger(__name__)
 class MatchingEngine:
     """Applies the asset's requests, each once and in order, and publishes what comes of them.
 
-    After a start the book is rebuilt from the first request on; events that are in the log already are neither written
-    nor published again. `watch_open_orders` has the order handler told how many each account has, from the start on;
-    where it asks for that, it is told in any case.
+    After a start the book is rebuilt from the newest snapshot, without one from the first request on; events that are
+    in the log already are neither written nor published again. `watch_open_orders` has the order handler told how many
+    each account has, from the start on; where it asks for that, it is told in any case.
     """
 
     def __init__(
@@ -43,12 +45,16 @@ class MatchingEngine:
         events: zmq.Socket[bytes],
         replays: zmq.Socket[bytes],
         watch_open_orders: bool = False,
+        snapshots: MatchingSnapshots | None = None,
     ) -> None:
         self.asset = asset
-        self.matching = Matching()
+        self.snapshots = snapshots
+        self.matching = Matching() if snapshots is None else snapshots.start()
+        self.started_at = self.matching.sequence  # the snapshot's request; 0: there was none
+        self.proved = not self.started_at  # that the journal has that request too
         self.event_log = event_log
         self.logged = event_log.index.last  # the last request whose events were in the log at the start
-        self.receiver: Receiver[Record] = Receiver(asset)
+        self.receiver: Receiver[Record] = Receiver(asset, max(self.started_at - 1, 0))
         self.queue = queue
         self.journal = journal
         self.events = events
@@ -98,7 +104,20 @@ class MatchingEngine:
             if payload is not None:
                 control = codec.decode_control(payload)
                 if isinstance(control, codec.Replay):
-                    sockets.send_reply(self.replays, envelope, self.event_log.replay(control.sequence))
+                    self._serve_replay(envelope, control.sequence)
+
+    def _serve_replay(self, envelope: list[bytes], sequence: int) -> None:
+        try:
+            sockets.send_reply(self.replays, envelope, self.event_log.replay(sequence))
+        except Archived as error:
+            logger.warning("%s: somebody asks for request %d: %s", self.asset, sequence, error)
+        except Damaged as error:
+            if self.snapshots is None:
+                raise
+            self.snapshots.drop_damaged(error.sequence, error)
+            raise Refused(
+                f"{error}; dropped it and what follows; it is made again from the journal at the start that is next"
+            ) from error
 
     def report_progress(self, now: float) -> None:
         """Tell the order handler how far this daemon is and what the asset's status is, if that has changed.
@@ -139,6 +158,8 @@ class MatchingEngine:
         """Apply requests, log their events, publish them."""
         if not records:
             return
+        if not self.proved:
+            records = self._check_against_snapshot(records)
         apply, encode, logged, open_orders = self.matching.apply, codec.encode, self.logged, self.open_orders
         for record in records:
             result = apply(record)
@@ -178,6 +199,18 @@ class MatchingEngine:
             sockets.try_send(self.events, codec.stream_message(self.asset, self.event_log.index.last, bodies))
             logged.clear()
 
+    def _check_against_snapshot(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return records without the first, the snapshot's own: the journal must have it as the event log has."""
+        record, sequence = records[0], self.started_at
+        logged = codec.decode_event_record(self.event_log.read(sequence))
+        if record != Record(logged.asset, logged.sequence, logged.time, logged.account, logged.request):
+            raise Refused(
+                f"{self.event_log.log.folder}: request {sequence} of the journal is another than the log has: one of "
+                "them is of another exchange; restore the one that belongs to the other from a copy"
+            )
+        self.proved = True
+        return records[1:]
+
     def _check_against_log(self, result: EventRecord) -> None:
         """Compare the last event record of the log with what its request gives now: the core must not have changed.
 
@@ -194,6 +227,16 @@ class MatchingEngine:
                 "is of another journal, or of a program that matches differently; run the program that wrote it"
             )
         logger.info("%s: the book is rebuilt, as of request %d", self.asset, result.sequence)
+
+    def take_snapshot(self) -> None:
+        """Have a snapshot written, if one is due: in a copy of this process, so that nobody waits for it."""
+        if self.snapshots is not None and not self.no_room:
+            self.snapshots.take_if_due(self.matching)
+
+    def close(self) -> None:
+        """End with a snapshot of what has been applied, where that spares the next start enough."""
+        if self.snapshots is not None and not self.no_room:
+            self.snapshots.take_last(self.matching)
 
     @property
     def catching_up(self) -> bool:

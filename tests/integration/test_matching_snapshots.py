@@ -1,0 +1,354 @@
+"""A matching daemon goes on from its newest snapshot of use: with what came after, and to the same end."""
+
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+from exchange.core.matching import Matching
+from exchange.core.matching_state import VERSION, state_of
+from exchange.core.requests import Record
+from exchange.pipeline import codec
+from exchange.pipeline.event_log import EventLog
+from exchange.pipeline.log import RECORD, SEGMENT_HEADER_BYTES
+from exchange.pipeline.matching_snapshots import WORTH_ONE, MatchingSnapshot
+from exchange.pipeline.snapshots import KEEP, Snapshots
+from exchange.pipeline.stream import Receiver
+from exchange.pipeline.world import World
+from exchange.status import read_pages
+from tests.integration.outsider import Message, Peer
+from tests.support import Daemon, running, wait_until, write_config
+
+SEED = random.SystemRandom().randrange(2**32)  # a new one each run; a failure prints it
+ASSETS = '[[asset]]\nasset = "ACME"\nvolatility_band = "0.1"\nreference_price = 100\ncall_seconds = 1\n'
+ACCOUNTS = ("ann", "bob", "sue")
+BATCH = 20  # requests in a message
+
+
+class Exchange:
+    """An order handler and one matching daemon, with a snapshot after every 50 requests unless told otherwise."""
+
+    def __init__(self, folder: Path, requests: int = 50) -> None:
+        self.config = write_config(folder, ASSETS, f"[snapshots]\nrequests = {requests}")
+        self.folder = self.config.event_log_folder("ACME")
+        self.order_handler = Daemon(self.config, "order_handler")
+        self.matching = Daemon(self.config, "matching", "ACME")
+        self.source = random.Random(SEED)
+        self.entered = 0
+        self.last = 1  # the sequence of the last request that was acknowledged; the asset's definition is the first
+        self.context: zmq.Context[Any] = zmq.Context()
+        self.entry = Peer(self.context, self.config.endpoints.order_entry)
+        print(f"seed {SEED}")
+
+    def trade(self, requests: int) -> None:
+        """Have so many requests acknowledged: orders of all kinds, amends, cancels."""
+        for _ in range(requests // BATCH):
+            for reply in self.entry.ask([self.request() for _ in range(BATCH)]):
+                if reply["type"] == "ack":
+                    self.last = reply["sequence"]
+
+    def request(self) -> Message:
+        source = self.source
+        if self.entered and source.random() < 0.3:
+            number = source.randrange(max(0, self.entered - 30), self.entered)
+            message: Message = {"account": ACCOUNTS[number % 3], "asset": "ACME", "client_order_id": f"c{number}"}
+            if source.random() < 0.6:
+                return message | {"type": "cancel_order"}
+            return message | {"type": "amend_order", "quantity": source.randrange(1, 30)}
+        number = self.entered
+        self.entered += 1
+        message = {"type": "new_order", "client_order_id": f"c{number}", "asset": "ACME"}
+        message |= {
+            "account": ACCOUNTS[number % 3],
+            "side": source.choice(("buy", "sell")),
+            "quantity": source.randrange(1, 30),
+        }
+        price = source.randrange(93, 108)
+        kind = source.randrange(10)
+        if kind == 0:
+            return message | {"order_type": "stop", "stop_price": price}
+        if kind == 1:
+            return message | {"order_type": "stop_limit", "stop_price": price, "price": price, "time_in_force": "day"}
+        if kind == 2:
+            return message | {"price": price, "quantity": 30, "display_quantity": source.randrange(3, 10)}
+        if kind == 3:
+            return message | {"price": price, "time_in_force": source.choice(("ioc", "fok"))}
+        return message | {"price": price}
+
+    def page(self) -> dict[str, Any]:
+        """Return the details of what the matching daemon of now says of itself, empty where it has not yet."""
+        for page in read_pages(self.config.status_folder):
+            if page["daemon"] == "matching-ACME" and page["pid"] == self.matching.pid:
+                return page["details"]
+        return {}
+
+    def settle(self) -> None:
+        """Return when the events of all that was acknowledged are in the event log."""
+
+        def settled() -> bool:
+            assert self.matching.alive, self.matching.output()
+            return last_logged(self.folder) >= self.last
+
+        wait_until(settled, f"request {self.last} is applied")
+
+    def start_again(self) -> str:
+        """Start the matching daemon and return its output as of when it has caught up."""
+        self.matching.log.unlink()
+        self.matching.start()
+        wait_until(lambda: "caught up" in self.matching.output() or not self.matching.alive, "it has caught up")
+        assert self.matching.alive, self.matching.output()
+        return self.matching.output()
+
+    def snapshots(self) -> list[int]:
+        return Snapshots(World().disk, self.folder / "snapshots").sequences()
+
+    def wait_for_snapshot(self) -> int:
+        """Return the newest snapshot as soon as it is of the last 50 requests, and those before it have gone."""
+
+        def taken() -> bool:
+            found = self.snapshots()
+            return 0 < len(found) <= KEEP and found[-1] > self.last - 50
+
+        wait_until(taken, f"a snapshot of one of the last 50 requests up to {self.last}")
+        return self.snapshots()[-1]
+
+    def stop(self) -> None:
+        for daemon in (self.order_handler, self.matching):
+            assert daemon.stop() == 0, daemon.output()
+
+    def check(self) -> None:
+        """Assert that event log and snapshots are those of a run from the first request on. Both daemons are down."""
+        states: dict[int, bytes] = {}
+        snapshots = list(Snapshots(World().disk, self.folder / "snapshots").load())
+        for sequence, body in snapshots:
+            states[sequence] = bytes(msgspec.msgpack.decode(body, type=MatchingSnapshot).state)
+        matching = Matching()
+        event_log = EventLog(World(), self.folder, "ACME", self.config.journal.segment_bytes)
+        event_log.open()
+        receiver: Receiver[Any] = Receiver("ACME")
+        while receiver.sequence < event_log.index.last:
+            _, last, records = codec.decode_event_stream(event_log.replay(receiver.sequence + 1))
+            for record in receiver.receive(last, records):
+                request = Record(record.asset, record.sequence, record.time, record.account, record.request)
+                assert matching.apply(request) == record
+                if record.sequence in states:
+                    assert codec.encode(state_of(matching)) == states.pop(record.sequence)
+        event_log.close()
+        assert matching.sequence >= self.last, "all that was acknowledged"
+        assert not states, "each snapshot is of a request that was applied"
+
+
+@contextmanager
+def exchange(folder: Path, requests: int = 50) -> Iterator[Exchange]:
+    made = Exchange(folder, requests)
+    try:
+        with running(made.order_handler, made.matching):
+            assert made.entry.ask(type="ping")["type"] == "pong"
+            yield made
+    finally:
+        made.context.destroy(linger=0)
+
+
+def snapshot_path(exchange: Exchange, sequence: int) -> Path:
+    return exchange.folder / "snapshots" / f"{sequence:020d}.snapshot"
+
+
+def test_a_start_applies_what_came_after_the_newest_snapshot(tmp_path: Path) -> None:
+    with exchange(tmp_path) as venue:
+        venue.trade(500)
+        venue.settle()
+        snapshot = venue.wait_for_snapshot()
+        wait_until(lambda: venue.page().get("snapshot") == snapshot, "the status page names the snapshot")
+        assert 0 <= venue.page()["snapshot_age_seconds"] < 60
+        venue.matching.kill()
+        venue.trade(40)
+        output = venue.start_again()
+        assert f"going on from the snapshot of request {snapshot}, " in output
+        assert f"caught up, with {venue.last} requests applied, {venue.last - snapshot} since the start" in output
+        venue.settle()
+        venue.stop()
+        venue.check()
+
+
+def test_killed_at_any_moment_it_goes_on_the_same(tmp_path: Path) -> None:
+    with exchange(tmp_path) as venue:
+        outputs = []
+        for _ in range(6):
+            venue.trade(venue.source.randrange(2, 10) * BATCH)
+            venue.matching.kill()
+            venue.trade(BATCH)
+            outputs.append(venue.start_again())
+        venue.trade(100)
+        venue.settle()
+        venue.wait_for_snapshot()
+        venue.stop()
+        venue.check()
+        assert len(venue.snapshots()) <= KEEP
+        assert any("going on from the snapshot of request" in output for output in outputs)
+
+
+def test_a_clean_stop_leaves_nothing_to_apply_where_much_has_come(tmp_path: Path) -> None:
+    with exchange(tmp_path, requests=2 * WORTH_ONE) as venue:
+        venue.trade(WORTH_ONE // 2)
+        venue.settle()
+        assert venue.matching.stop() == 0
+        assert venue.snapshots() == [], "not worth it"
+        venue.start_again()
+        venue.trade(WORTH_ONE)
+        venue.settle()
+        assert venue.snapshots() == [], "not due"
+        venue.stop()
+        assert venue.snapshots() == [venue.last]
+        venue.order_handler.start()
+        assert f"{venue.last} requests applied, 0 since the start" in venue.start_again()
+        venue.trade(BATCH)
+        venue.settle()
+        venue.stop()
+        venue.check()
+
+
+@pytest.mark.parametrize("damaged", ["newest", "all"])
+def test_damaged_snapshots_are_passed_over(tmp_path: Path, damaged: str) -> None:
+    with exchange(tmp_path) as venue:
+        older, newest = two_snapshots(venue)
+        for sequence in (newest,) if damaged == "newest" else (older, newest):
+            path = snapshot_path(venue, sequence)
+            data = bytearray(path.read_bytes())
+            data[venue.source.randrange(len(data))] ^= 1 << venue.source.randrange(8)
+            path.write_bytes(data)
+        output = venue.start_again()
+        assert f"{snapshot_path(venue, newest)}: passed over: " in output
+        started_at = older if damaged == "newest" else 0
+        assert (f"going on from the snapshot of request {older}, " in output) == (damaged == "newest")
+        assert f"requests applied, {venue.last - started_at} since the start" in output
+        venue.stop()
+        venue.check()
+
+
+def test_a_snapshot_ahead_of_the_event_log_is_passed_over(tmp_path: Path) -> None:
+    """The event log's end was lost: it is made again, from the snapshot before."""
+    with exchange(tmp_path) as venue:
+        older, newest = two_snapshots(venue)
+        segment = venue.folder / f"{0:020}.log"
+        end = positions(segment)[newest - 5]
+        with segment.open("rb+") as file:
+            file.truncate(end)
+        output = venue.start_again()
+        assert (
+            f"the snapshot of request {newest} is passed over: the event log ends with request {newest - 5}" in output
+        )
+        assert f"going on from the snapshot of request {older}, " in output
+        venue.stop()
+        venue.check()
+
+
+def test_a_snapshot_of_another_history_is_passed_over(tmp_path: Path) -> None:
+    with exchange(tmp_path / "other") as other:
+        other.trade(200)
+        sequence = other.wait_for_snapshot()
+        other.stop()
+    with exchange(tmp_path / "this", requests=1_000_000) as venue:
+        venue.trade(300)
+        venue.settle()
+        wait_until(venue.page, "the status page")
+        assert venue.page()["snapshot"] == 0
+        assert venue.page()["snapshot_age_seconds"] is None
+        venue.matching.kill()
+        shutil.copytree(other.folder / "snapshots", venue.folder / "snapshots")
+        output = venue.start_again()
+        assert f"the snapshot of request {sequence} is passed over: the event log has another record there" in output
+        assert f"requests applied, {venue.last} since the start" in output
+        venue.stop()
+        shutil.rmtree(venue.folder / "snapshots")
+        venue.check()
+
+
+@pytest.mark.parametrize("newer", ["version", "fields"])
+def test_a_snapshot_of_another_format_is_passed_over(tmp_path: Path, newer: str) -> None:
+    with exchange(tmp_path) as venue:
+        venue.trade(200)
+        venue.settle()
+        sequence = venue.wait_for_snapshot()
+        venue.stop()
+        snapshots = Snapshots(World().disk, venue.folder / "snapshots")
+        snapshot = msgspec.msgpack.decode(next(snapshots.load())[1], type=MatchingSnapshot)
+        state: list[Any] = msgspec.msgpack.decode(snapshot.state)
+        if newer == "version":
+            state[0] = VERSION + 1
+        else:
+            del state[-1]
+        raw = msgspec.Raw(codec.encode(state))
+        shutil.rmtree(snapshots.folder)
+        snapshots.save(sequence, codec.encode(msgspec.structs.replace(snapshot, state=raw)))
+        venue.order_handler.start()
+        output = venue.start_again()
+        reason = f"its state has version {VERSION + 1}" if newer == "version" else "it can't be decoded"
+        assert f"the snapshot of request {sequence} is passed over: {reason}" in output
+        assert f"requests applied, {venue.last} since the start" in output
+
+
+def test_a_journal_of_another_exchange_is_refused_from_a_snapshot_too(tmp_path: Path) -> None:
+    with exchange(tmp_path / "other", requests=1_000_000) as other:
+        other.trade(400)
+        other.settle()
+        other.stop()
+    with exchange(tmp_path / "this") as venue:
+        venue.trade(200)
+        venue.settle()
+        sequence = venue.wait_for_snapshot()
+        venue.stop()
+        shutil.rmtree(venue.config.journal_folder)
+        shutil.copytree(other.config.journal_folder, venue.config.journal_folder)
+        venue.order_handler.start()
+        venue.matching.start()
+        wait_until(lambda: not venue.matching.alive, "it refuses to go on")
+        assert f"request {sequence} of the journal is another than the log has" in venue.matching.output()
+
+
+def test_a_copy_that_writes_a_snapshot_is_in_nobodys_way(tmp_path: Path) -> None:
+    """It ends with the daemon that it is a copy of, and does not hold its lock or its sockets."""
+    with exchange(tmp_path, requests=1) as venue:
+        for _ in range(4):
+            venue.trade(60)
+            venue.matching.kill()
+            venue.start_again()
+        venue.settle()
+        venue.stop()
+        venue.check()
+
+
+def two_snapshots(venue: Exchange) -> tuple[int, int]:
+    """Return the two snapshots that there are, the older first, when all is applied and the daemon is killed."""
+    for _ in range(2):
+        venue.trade(200)
+        venue.settle()
+        venue.wait_for_snapshot()
+    venue.matching.kill()
+    older, newest = venue.snapshots()
+    return older, newest
+
+
+def positions(segment: Path) -> list[int]:
+    """Return where in a segment each record begins, and where the last one ends."""
+    data, found = segment.read_bytes(), [SEGMENT_HEADER_BYTES]
+    while len(data) - found[-1] >= RECORD.size and (length := RECORD.unpack_from(data, found[-1])[3]):
+        found.append(found[-1] + RECORD.size + length)
+    return found
+
+
+def last_logged(folder: Path) -> int:
+    """Return the sequence of the last record of an event log, which another process may be writing, 0: of none."""
+    for path in sorted(folder.glob("*.log"), reverse=True):
+        for start, end in reversed(list(pairwise(positions(path)))):
+            try:
+                return codec.decode_event_record(path.read_bytes()[start + RECORD.size : end]).sequence
+            except codec.DecodeError:
+                continue
+    return 0
