@@ -96,14 +96,15 @@ class LogReader:
                 segment = self._open_segment(self.folder / name)
                 if not self._take_sealed(segment, on_record, on_sealed, read_from, last):
                     self._scan_segment(segment, on_record, last)
-                    if not last:
-                        self.filled.append(segment)
+                    self.filled.append(segment)
             except Damaged as error:
                 if self.durable:
                     raise
                 logger.warning("%s; dropped it and what follows, to be made again", error)
                 self.dropped = [int(each.removesuffix(".log")) for each in names[number:]]
                 break
+        if self.filled and self.filled[-1] is self.segments[-1]:
+            self.filled.pop()  # it is the one that is written
         self.durable_end = self.end
 
     def _pass_archived(self, names: list[str], start: int, on_sealed: Callable[[Seal], bool] | None) -> None:
