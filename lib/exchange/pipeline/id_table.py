@@ -20,7 +20,6 @@ would do the same for three times the time, which is a tenth of what an order co
 """
 
 import logging
-import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -122,8 +121,8 @@ class IdTable:
         self.disk.sync_folder(self.folder)
         for name in self.disk.names(self.folder):
             self.disk.unlink(self.folder / name)
-        self.prime = _prime_from(int.from_bytes(os.urandom(8), "little") >> 1 | 1 << 62 | 1)
-        self.multiplier = int.from_bytes(os.urandom(8), "little") | 1
+        self.prime = _prime_from(int.from_bytes(self.world.random_bytes(8), "little") >> 1 | 1 << 62 | 1)
+        self.multiplier = int.from_bytes(self.world.random_bytes(8), "little") | 1
         self.count = 0
         self._filter = self._allocate(self.filter_bytes)
         self.disk.rename(self._ahead, self.folder / "filter")

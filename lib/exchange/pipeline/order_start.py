@@ -3,7 +3,7 @@
 import logging
 
 from exchange.core.order_entry import OrderEntry
-from exchange.pipeline.id_table import IdTable, Unusable
+from exchange.pipeline import id_table
 from exchange.pipeline.journal import Journal
 from exchange.pipeline.taken_requests import TakenRequests
 from exchange.pipeline.world import World
@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 def open_ids(world: World, journal: Journal) -> TakenRequests:
     """Open the table of ids beside the journal; a new one, where there is none of use. Raises OSError."""
-    table = IdTable(world, journal.log.folder / "ids")
+    table = id_table.IdTable(world, journal.log.folder / "ids", id_table.SLOTS, id_table.FILTER_BYTES)
     try:
         table.open()
-    except Unusable as error:
+    except id_table.Unusable as error:
         if any(name.endswith(".log") for name in world.disk.names(journal.log.folder)):
             logger.warning("%s; it is made again from the whole journal", error)
         table.create()

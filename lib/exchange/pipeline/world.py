@@ -59,6 +59,10 @@ class World:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
+    def random_bytes(self, count: int) -> bytes:
+        """Return bytes that nobody can guess."""
+        return os.urandom(count)
+
     # -- one of each ---------------------------------------------------------------------------------------------------
 
     def lock(self, path: Path, what: str) -> Lock:
