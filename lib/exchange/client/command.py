@@ -10,6 +10,7 @@ import click
 
 from exchange import __version__
 from exchange.client.commands.admin import admin_command
+from exchange.client.commands.archive import archive_command
 from exchange.client.commands.common import REJECTED, UNREACHABLE, USAGE, report_error
 from exchange.client.commands.flows import replay_command, simulate_command
 from exchange.client.commands.health import status_command
@@ -63,6 +64,7 @@ for each in (
     simulate_command,
     admin_command,
     verify_command,
+    archive_command,
 ):
     main.add_command(each)
 

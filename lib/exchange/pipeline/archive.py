@@ -45,7 +45,7 @@ def archive_up_to(disk: Disk, folder: Path, base: int, destination: Path | None 
             raise ValueError(f"{folder}: the segment at {end} is not sealed; its log's daemon seals it when it starts")
         end = seal.base + seal.size
     if base > archived:
-        _write(disk, folder / ARCHIVED, b"%d\n" % base)
+        replace_file(disk, folder / ARCHIVED, b"%d\n" % base)
     gone = [name for name in names if name.endswith(".log") and name < segment_name(base)]
     for name in gone:
         if destination is not None:
@@ -56,7 +56,8 @@ def archive_up_to(disk: Disk, folder: Path, base: int, destination: Path | None 
     return gone
 
 
-def _write(disk: Disk, path: Path, data: bytes) -> None:
+def replace_file(disk: Disk, path: Path, data: bytes) -> None:
+    """Write a file as a whole: whoever reads it finds the old one or the new, after a power failure too."""
     unfinished = path.with_name(path.name + UNFINISHED)
     file = disk.open(unfinished, create=True)
     try:

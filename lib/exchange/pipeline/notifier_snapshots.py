@@ -130,4 +130,9 @@ class NotifierSnapshots:
         self._snapshots(board.feed.asset).save(board.feed.sequence, zlib.compress(body, COMPRESSION))
 
     def _snapshots(self, asset: str) -> Snapshots:
-        return Snapshots(self.world.disk, self.folder / asset / "snapshots")
+        return Snapshots(self.world.disk, snapshots_folder(self.folder, asset))
+
+
+def snapshots_folder(folder: Path, asset: str) -> Path:
+    """Return where an asset's snapshots are in the notifier's folder."""
+    return folder / asset / "snapshots"
