@@ -1,8 +1,12 @@
-"""A matching daemon goes on from its newest snapshot of use: with what came after, and to the same end."""
+"""A matching daemon goes on from its newest snapshot of use: with what came after, and to the same end.
 
+First its parts in this process, then real daemons.
+"""
+
+import errno
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -16,27 +20,219 @@ from exchange.core.matching import Matching
 from exchange.core.matching_state import VERSION, state_of
 from exchange.core.requests import Record
 from exchange.pipeline import codec
+from exchange.pipeline.archive import archive_up_to
+from exchange.pipeline.disk import Disk
 from exchange.pipeline.event_log import EventLog
 from exchange.pipeline.log import RECORD, SEGMENT_HEADER_BYTES
-from exchange.pipeline.matching_snapshots import WORTH_ONE, MatchingSnapshot
+from exchange.pipeline.matching_snapshots import WORTH_ONE, MatchingSnapshot, MatchingSnapshots
 from exchange.pipeline.snapshots import KEEP, Snapshots
 from exchange.pipeline.stream import Receiver
 from exchange.pipeline.world import World
 from exchange.status import read_pages
 from tests.integration.outsider import Message, Peer
+from tests.random_requests import PROFILES, random_requests
 from tests.support import Daemon, running, wait_until, write_config
 
 SEED = random.SystemRandom().randrange(2**32)  # a new one each run; a failure prints it
 ASSETS = '[[asset]]\nasset = "ACME"\nvolatility_band = "0.1"\nreference_price = 100\ncall_seconds = 1\n'
 ACCOUNTS = ("ann", "bob", "sue")
 BATCH = 20  # requests in a message
+RECORDS = list(random_requests(1, PROFILES["everything"], 500))
+
+
+class Book:
+    """An asset's event log and snapshots, and its matching as of the newest of them."""
+
+    def __init__(self, folder: Path, requests: int = 100, records: Sequence[Record] = RECORDS) -> None:
+        self.disk = FullDisk()
+        self.world = Inline()
+        self.world.disk = self.disk
+        self.folder = folder
+        self.records = records
+        self.event_log = EventLog(self.world, folder, "ACME", 4096)
+        self.event_log.open()
+        self.snapshots = MatchingSnapshots(self.world, folder, self.event_log, requests)
+        self.matching = self.snapshots.start()
+
+    def apply(self, until: int) -> None:
+        """Apply the requests up to a sequence; after every ten take a snapshot if one is due, and wait for it."""
+        for record in self.records[self.matching.sequence : until]:
+            result = self.matching.apply(record)
+            if result.sequence > self.event_log.index.last:
+                self.event_log.append(codec.encode(result))
+                self.event_log.write()
+            if record.sequence % 10 == 0:
+                self.snapshots.take_if_due(self.matching)
+                assert self.world.wait_for_fork(30)
+
+    def close(self) -> None:
+        self.world.close()
+        self.event_log.close()
+
+
+class Inline(World):
+    """A world whose work beside the loop is done at once."""
+
+    def run_aside(self, job: Callable[[], None]) -> None:
+        job()
+
+
+class FullDisk(Disk):
+    """A disk that may have no room for snapshots."""
+
+    full = False
+
+    def open(self, path: Path, create: bool = False) -> int:
+        if self.full and path.parent.name == "snapshots" and create:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().open(path, create)
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Callable[..., Book]]:
+    """Return a function that opens the book, what was open of it before being closed."""
+    opened: list[Book] = []
+
+    def open_book(**options: Any) -> Book:
+        close()
+        opened.append(Book(tmp_path / "ACME", **options))
+        return opened[-1]
+
+    def close() -> None:
+        if opened:
+            opened.pop().close()
+
+    yield open_book
+    close()
+
+
+def test_a_snapshot_is_taken_after_every_so_many_requests(book: Callable[..., Book]) -> None:
+    first = book()
+    assert first.matching.sequence == 0
+    first.apply(99)
+    assert first.snapshots.look().sequence == 0
+    first.apply(240)
+    assert first.snapshots.look().sequence == 200
+    assert first.snapshots.snapshots.sequences() == [100, 200]
+    second = book()
+    assert second.matching.sequence == 200
+    assert second.snapshots.look() == first.snapshots.look()
+    second.apply(290)
+    assert second.snapshots.look().sequence == 200
+    second.apply(300)
+    assert second.snapshots.look().sequence == 300
+    assert second.snapshots.look().taken > first.snapshots.look().taken
+
+
+def test_the_one_that_fails_is_not_named_and_the_next_is_taken_as_if_it_had_not(book: Callable[..., Book]) -> None:
+    a_book = book()
+    a_book.apply(199)
+    a_book.disk.full = True
+    a_book.apply(200)
+    a_book.disk.full = False
+    a_book.apply(290)
+    assert a_book.snapshots.look().sequence == 100
+    a_book.apply(300)
+    assert a_book.snapshots.look().sequence == 300
+    assert book().matching.sequence == 300
+
+
+def passed_over(book: Callable[..., Book], caplog: pytest.LogCaptureFixture, sequence: int) -> tuple[int, str]:
+    """Open the book and return the snapshot that it goes on from, 0: none, and why another is passed over."""
+    caplog.clear()
+    started_at = book().matching.sequence
+    said = f"the snapshot of request {sequence} is passed over: "
+    (line,) = [record.message for record in caplog.records if said in record.message]
+    return started_at, line.split(said)[1]
+
+
+def test_a_snapshot_of_another_history_is_passed_over(
+    book: Callable[..., Book], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Book(tmp_path / "other", records=list(random_requests(2, PROFILES["lively"], 400)))
+    other.apply(300)
+    other.close()
+    book(requests=1000).apply(350)
+    (tmp_path / "other" / "snapshots").rename(tmp_path / "ACME" / "snapshots")
+    assert passed_over(book, caplog, 300) == (0, "the event log has another record there: it is of another history")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda state: [VERSION + 1, *state[1:]],
+            f"its state has version {VERSION + 1}, and this program reads up to ",
+        ),
+        (lambda state: state[:-1], "it can't be decoded: "),
+        (lambda state: [state[0], state[1] - 1, *state[2:]], "it holds the state as of request 199"),
+        (lambda state: "else", "it can't be decoded: "),
+    ],
+)
+def test_a_snapshot_that_can_not_be_read_is_passed_over(
+    book: Callable[..., Book],
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[list[Any]], Any],
+    reason: str,
+) -> None:
+    snapshots = book().snapshots.snapshots
+    book().apply(220)
+    sequence, body = next(snapshots.load())
+    snapshot = msgspec.msgpack.decode(body, type=MatchingSnapshot)
+    state = msgspec.Raw(codec.encode(change(msgspec.msgpack.decode(snapshot.state))))
+    snapshots.save(sequence, codec.encode(msgspec.structs.replace(snapshot, state=state)))
+    started_at, found = passed_over(book, caplog, 200)
+    assert started_at == 100
+    assert found.startswith(reason)
+
+
+def test_where_the_snapshots_own_record_is_damaged_the_log_is_made_again_from_before(
+    book: Callable[..., Book], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = book()
+    before.apply(450)
+    assert before.snapshots.snapshots.sequences() == [300, 400]
+    records = [before.event_log.read(sequence) for sequence in range(1, 451)]
+    position = before.event_log.index.position(400)
+    segment = max(path for path in before.folder.glob("*.log") if int(path.stem) < position)
+    assert segment.with_suffix(".seal").exists(), "so that it is not read at the start"
+    data = bytearray(segment.read_bytes())
+    data[position - int(segment.stem) + RECORD.size] ^= 1
+    segment.write_bytes(data)
+    started_at, reason = passed_over(book, caplog, 400)
+    assert started_at == 300
+    assert f"{segment}: offset {position - int(segment.stem)}: " in reason
+    after = book()
+    assert after.event_log.index.last == 399
+    after.apply(450)
+    assert [after.event_log.read(sequence) for sequence in range(1, 451)] == records
+
+
+def test_where_the_snapshots_own_record_was_archived_the_snapshot_is_passed_over(
+    book: Callable[..., Book], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = book()
+    before.apply(450)
+    segments = sorted(before.folder.glob("*.log"))
+    first_kept = next(int(path.stem) for path in segments if int(path.stem) > before.event_log.index.position(300))
+    assert first_kept < before.event_log.index.position(400)
+    archive_up_to(Disk(), before.folder, first_kept)
+    assert book().matching.sequence == 400
+    (before.folder / "snapshots" / f"{400:020d}.snapshot").unlink()
+    started_at, reason = passed_over(book, caplog, 300)
+    assert started_at == 0
+    assert "was moved away" in reason
+
+
+# -- daemons -----------------------------------------------------------------------------------------------------------
 
 
 class Exchange:
     """An order handler and one matching daemon, with a snapshot after every 50 requests unless told otherwise."""
 
     def __init__(self, folder: Path, requests: int = 50) -> None:
-        self.config = write_config(folder, ASSETS, f"[snapshots]\nrequests = {requests}")
+        settings = f"[snapshots]\nrequests = {requests}\n[journal]\nsegment_bytes = {1024 * 1024}"
+        self.config = write_config(folder, ASSETS, settings)
         self.folder = self.config.event_log_folder("ACME")
         self.order_handler = Daemon(self.config, "order_handler")
         self.matching = Daemon(self.config, "matching", "ACME")
@@ -156,10 +352,6 @@ def exchange(folder: Path, requests: int = 50) -> Iterator[Exchange]:
         made.context.destroy(linger=0)
 
 
-def snapshot_path(exchange: Exchange, sequence: int) -> Path:
-    return exchange.folder / "snapshots" / f"{sequence:020d}.snapshot"
-
-
 def test_a_start_applies_what_came_after_the_newest_snapshot(tmp_path: Path) -> None:
     with exchange(tmp_path) as venue:
         venue.trade(500)
@@ -214,20 +406,17 @@ def test_a_clean_stop_leaves_nothing_to_apply_where_much_has_come(tmp_path: Path
         venue.check()
 
 
-@pytest.mark.parametrize("damaged", ["newest", "all"])
-def test_damaged_snapshots_are_passed_over(tmp_path: Path, damaged: str) -> None:
+def test_a_start_with_a_damaged_snapshot_takes_the_one_before(tmp_path: Path) -> None:
     with exchange(tmp_path) as venue:
         older, newest = two_snapshots(venue)
-        for sequence in (newest,) if damaged == "newest" else (older, newest):
-            path = snapshot_path(venue, sequence)
-            data = bytearray(path.read_bytes())
-            data[venue.source.randrange(len(data))] ^= 1 << venue.source.randrange(8)
-            path.write_bytes(data)
+        path = venue.folder / "snapshots" / f"{newest:020d}.snapshot"
+        data = bytearray(path.read_bytes())
+        data[venue.source.randrange(len(data))] ^= 1 << venue.source.randrange(8)
+        path.write_bytes(data)
         output = venue.start_again()
-        assert f"{snapshot_path(venue, newest)}: passed over: " in output
-        started_at = older if damaged == "newest" else 0
-        assert (f"going on from the snapshot of request {older}, " in output) == (damaged == "newest")
-        assert f"requests applied, {venue.last - started_at} since the start" in output
+        assert f"{path}: passed over: " in output
+        assert f"going on from the snapshot of request {older}, " in output
+        assert f"requests applied, {venue.last - older} since the start" in output
         venue.stop()
         venue.check()
 
@@ -247,51 +436,6 @@ def test_a_snapshot_ahead_of_the_event_log_is_passed_over(tmp_path: Path) -> Non
         assert f"going on from the snapshot of request {older}, " in output
         venue.stop()
         venue.check()
-
-
-def test_a_snapshot_of_another_history_is_passed_over(tmp_path: Path) -> None:
-    with exchange(tmp_path / "other") as other:
-        other.trade(200)
-        sequence = other.wait_for_snapshot()
-        other.stop()
-    with exchange(tmp_path / "this", requests=1_000_000) as venue:
-        venue.trade(300)
-        venue.settle()
-        wait_until(venue.page, "the status page")
-        assert venue.page()["snapshot"] == 0
-        assert venue.page()["snapshot_age_seconds"] is None
-        venue.matching.kill()
-        shutil.copytree(other.folder / "snapshots", venue.folder / "snapshots")
-        output = venue.start_again()
-        assert f"the snapshot of request {sequence} is passed over: the event log has another record there" in output
-        assert f"requests applied, {venue.last} since the start" in output
-        venue.stop()
-        shutil.rmtree(venue.folder / "snapshots")
-        venue.check()
-
-
-@pytest.mark.parametrize("newer", ["version", "fields"])
-def test_a_snapshot_of_another_format_is_passed_over(tmp_path: Path, newer: str) -> None:
-    with exchange(tmp_path) as venue:
-        venue.trade(200)
-        venue.settle()
-        sequence = venue.wait_for_snapshot()
-        venue.stop()
-        snapshots = Snapshots(World().disk, venue.folder / "snapshots")
-        snapshot = msgspec.msgpack.decode(next(snapshots.load())[1], type=MatchingSnapshot)
-        state: list[Any] = msgspec.msgpack.decode(snapshot.state)
-        if newer == "version":
-            state[0] = VERSION + 1
-        else:
-            del state[-1]
-        raw = msgspec.Raw(codec.encode(state))
-        shutil.rmtree(snapshots.folder)
-        snapshots.save(sequence, codec.encode(msgspec.structs.replace(snapshot, state=raw)))
-        venue.order_handler.start()
-        output = venue.start_again()
-        reason = f"its state has version {VERSION + 1}" if newer == "version" else "it can't be decoded"
-        assert f"the snapshot of request {sequence} is passed over: {reason}" in output
-        assert f"requests applied, {venue.last} since the start" in output
 
 
 def test_a_journal_of_another_exchange_is_refused_from_a_snapshot_too(tmp_path: Path) -> None:
@@ -315,10 +459,37 @@ def test_a_journal_of_another_exchange_is_refused_from_a_snapshot_too(tmp_path: 
 def test_a_copy_that_writes_a_snapshot_is_in_nobodys_way(tmp_path: Path) -> None:
     """It ends with the daemon that it is a copy of, and does not hold its lock or its sockets."""
     with exchange(tmp_path, requests=1) as venue:
-        for _ in range(4):
-            venue.trade(60)
+        for _ in range(2):
+            venue.trade(100)
             venue.matching.kill()
             venue.start_again()
+        venue.settle()
+        venue.stop()
+        venue.check()
+
+
+def test_damage_in_a_sealed_segment_is_made_again(tmp_path: Path) -> None:
+    """It is found when somebody asks for the record; the daemon ends, and its next start makes the record again."""
+    with exchange(tmp_path, requests=4000) as venue:
+        venue.trade(10_000)
+        venue.settle()
+        segment = venue.folder / f"{0:020}.log"
+        wait_until(segment.with_suffix(".seal").exists, "the first segment is sealed")
+        wait_until(lambda: len(venue.snapshots()) == KEEP, "two snapshots")
+        older, newest = venue.snapshots()
+        assert older < 6000 < newest
+        data = bytearray(segment.read_bytes())
+        damaged = positions(segment)[6000]
+        data[damaged + RECORD.size] ^= 8
+        segment.write_bytes(data)
+        receiver = Peer(venue.context, venue.config.event_log_endpoint("ACME"))
+        receiver.socket.send(codec.encode(codec.Replay("ACME", 6001)))
+        wait_until(lambda: not venue.matching.alive, "the daemon ends")
+        receiver.close()
+        assert f"{segment}: offset {damaged}: " in venue.matching.output()
+        output = venue.start_again()
+        assert f"the snapshot of request {newest} is passed over: the event log ends with request 6000" in output
+        assert f"going on from the snapshot of request {older}, " in output
         venue.settle()
         venue.stop()
         venue.check()

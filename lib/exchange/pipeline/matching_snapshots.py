@@ -142,6 +142,7 @@ class MatchingSnapshots:
         return self.newest
 
     def _begin(self, matching: Matching) -> None:
+        self.look()
         begun = Taken(matching.sequence, self.world.time_ns())
         if self.world.fork(f"snapshot of request {begun.sequence}", lambda: self._save(matching, begun)):
             self.begun = begun  # should it fail, the next is due as if it had not: no sooner
