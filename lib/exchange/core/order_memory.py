@@ -92,7 +92,8 @@ class OrderMemory:
         self.journal = journal
         self.timers = timers
         self.limits = limits
-        self.time = 0  # of the last record; it never runs backwards
+        self.time = 0  # the latest seen; it never runs backwards
+        self.record_time = 0  # of the last record
         self.queues: dict[str, AssetQueue] = {}
         # Of requests that concern no asset. No matching daemon applies it, so that it has no backlog.
         self.exchange = AssetQueue(
@@ -139,6 +140,7 @@ class OrderMemory:
     # -- remembering a record, taken or restored -----------------------------------------------------------------------
 
     def _remember(self, queue: AssetQueue, record: Record) -> None:
+        self.record_time = record.time
         request = record.request
         if type(request) is requests.NewOrder:
             self._remember_order(queue, record, request)

@@ -102,7 +102,8 @@ class RiskLimits:
         self._most_buckets = FEW_BUCKETS
         self._counted = {limit.asset for limit in entries.values() if limit.max_open_orders is not None}  # "": all
         self._open: dict[str, _OpenInAsset] = {}
-        self._has_notional = any(limit.max_order_notional is not None for limit in entries.values())
+        self.keeps_notionals = False  # whether what is needed for them outlives the process
+        self.has_notional = any(limit.max_order_notional is not None for limit in entries.values())
         # By order id, which are dense from 1, where there is a limit of a notional: the largest each order may have.
         self._quantities = array("q", [0])
         self._prices = array("q", [0])  # 0: it has none
@@ -193,7 +194,7 @@ class RiskLimits:
 
         To be told of every order, in the order of their ids.
         """
-        if self._has_notional:
+        if self.has_notional:
             self._quantities.append(quantity)
             self._prices.append(price)
         if not self._counted or self._limits(account, asset).open_orders is None:
@@ -210,12 +211,22 @@ class RiskLimits:
 
     def took_amend(self, order_id: int, quantity: int | None, price: int | None) -> None:
         """Note what an amend that was taken may have made of an order."""
-        if not self._has_notional:
+        if not self.has_notional:
             return
         if quantity is not None and quantity > self._quantities[order_id]:
             self._quantities[order_id] = quantity
         if price is not None and price > self._prices[order_id]:
             self._prices[order_id] = price
+
+    # -- a start from a state ------------------------------------------------------------------------------------------
+
+    def restored(self, asset: str, sequence: int) -> None:
+        """Note that what was taken up to this place of the asset's queue is not told of.
+
+        Only a report of that place or a later one says how many orders are open then.
+        """
+        if self._counted:
+            self._open[asset] = _OpenInAsset({}, sequence)
 
     # -- how many are open ---------------------------------------------------------------------------------------------
 

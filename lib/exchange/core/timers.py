@@ -126,7 +126,7 @@ class Alarms:
 
 
 class AssetTimes(Struct):
-    """What the records of an asset's queue have to do with time."""
+    """What the records of an asset's queue have to do with time. `listed`, `call`, `looked` are of this life alone."""
 
     definition: Asset
     defined: int  # when, in nanoseconds
@@ -136,6 +136,7 @@ class AssetTimes(Struct):
     delisted: bool = False  # by the operator; the next definition begins anew
     scheduled: int = 0  # up to when the schedule has been followed
     fresh: bool = False  # whether the schedule has not been followed yet
+    looked: int = 0  # up to when it was looked for what is due, which may have been nothing that needed a record
     expire_times: list[int] = []  # a heap, each once
     known_times: set[int] = set()
     day_since: int = 0  # when the first day order was taken that has not expired; 0: there is none
@@ -361,12 +362,13 @@ class Timers:
             # What the operator closed or halted stays so until the schedule's next change.
             kept = times.by_hand and times.status != "open"
             times.fresh = definition.has_sessions and not kept
-            times.scheduled = record.time
+            times.scheduled, times.looked = record.time, 0
         if times.listed:
             self._arm(times)
 
     def _begin(self, times: AssetTimes) -> None:
         """Begin as the matching core does: closed where there is a schedule, which is to say more at once."""
+        times.looked = 0
         times.fresh = times.definition.has_sessions
         times.status = "closed" if times.fresh else "open"
         times.by_hand = times.delisted = False
@@ -404,15 +406,15 @@ class Timers:
         """Set the alarm for the schedule's next change, or for what is to be done at once."""
         key = (CHANGE, times.definition.asset)
         if not times.definition.has_sessions:
-            if times.status != "open" and not times.by_hand:
+            if times.status != "open" and not times.by_hand and not times.looked:
                 self.alarms.set(key, times.defined)
             else:
                 self.alarms.clear(key)
             return
-        if times.fresh:
+        if times.fresh and not times.looked:
             self.alarms.set(key, times.defined)
             return
-        change = self.calendar.next_change(times.definition, times.scheduled)
+        change = self.calendar.next_change(times.definition, max(times.scheduled, times.looked))
         if change is None:
             self.alarms.clear(key)
         else:
@@ -422,21 +424,20 @@ class Timers:
         """Return the change of status that is due: of those that were missed, the first from the last close on."""
         definition = times.definition
         if not definition.has_sessions:
-            times.status = "open"
+            times.looked = now
             return ChangeDue(definition.asset, "open", 0)
-        if times.fresh:
+        if times.fresh and not times.looked:
             change = self.calendar.last_change(definition, now)
-            times.fresh = False
-            times.scheduled = max(times.scheduled, now)
+            times.looked = max(times.scheduled, now)
             if change is None:
                 return None
             return ChangeDue(definition.asset, change[1], change[0])
-        missed = self.calendar.changes_between(definition, times.scheduled, now)
+        missed = self.calendar.changes_between(definition, max(times.scheduled, times.looked), now)
         if not missed:
             return None
         closes = [place for place, (_, status) in enumerate(missed) if status == "closed"]
         time, status = missed[closes[-1] if closes else 0]
-        times.scheduled = time
+        times.looked = time
         return ChangeDue(definition.asset, status, time)
 
     # -- accounts ------------------------------------------------------------------------------------------------------

@@ -164,6 +164,11 @@ class IdTable:
         """What tells this table from another that was made in its place, and how many files of slots it has."""
         return self.multiplier, len(self._files)
 
+    def check(self, table: int, files: int) -> None:
+        """Raise Unusable unless this is the table of that identity, and has all that it had then."""
+        if self.identity[0] != table or self.identity[1] < files:
+            raise Unusable(f"{self.folder}: the table of ids was made later, and does not have all from before")
+
     # -- ids -----------------------------------------------------------------------------------------------------------
 
     def hash(self, text: str) -> int:
