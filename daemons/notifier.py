@@ -79,7 +79,7 @@ class NotifierDaemon:
         notifier.sources.ask(monotonic())
         notifier.heartbeat()
         if self.page.due():
-            self.snapshots.look()
+            self.snapshots.take_overdue(notifier.boards.values())
             self.page.write(
                 "catching up" if notifier.catching_up else "running",
                 notifier.sources.processed,

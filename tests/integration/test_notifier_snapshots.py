@@ -248,13 +248,15 @@ class InlineWorld(World):
     """A world with a clock that stands still, whose copies run at once and in place."""
 
     now = 0.0
+    busy = False
 
     def monotonic(self) -> float:
         return self.now
 
     def fork(self, name: str, job: Callable[[], None]) -> bool:
-        job()
-        return True
+        if not self.busy:
+            job()
+        return not self.busy
 
 
 class Life:
@@ -399,6 +401,19 @@ def test_a_snapshot_that_the_event_log_stays_behind_of_is_dropped(
         assert life.board.feed.sequence == 0
         life.receive(log[:250], 250)
         assert (life.board.feed.sequence, life.board.rebuilding) == (250, False)
+
+
+def test_a_snapshot_that_was_due_while_another_was_taken_is_taken_later(config: Config) -> None:
+    log = events(1, 300)
+    with closing(Life(config)) as life:
+        life.world.busy = True
+        life.receive(log, 150)
+        assert not life.board.snapshot_at
+        life.world.busy = False
+        life.snapshots.take_overdue([life.board])
+        assert life.board.snapshot_at == 150
+    with closing(Life(config)) as life:
+        assert life.board.started_from == 150
 
 
 def test_a_disk_that_is_full_costs_the_snapshot_only(config: Config, caplog: pytest.LogCaptureFixture) -> None:

@@ -97,6 +97,13 @@ class NotifierSnapshots:
         if board.feed.sequence - board.snapshot_at >= self.requests:
             self._begin(board)
 
+    def take_overdue(self, boards: Iterable[AssetBoard]) -> None:
+        """Begin a snapshot that was due while another board's was taken. To be called now and then."""
+        self.look()
+        for board in boards:
+            if board.proof is None:
+                self.take_if_due(board)
+
     def take_last(self, boards: Iterable[AssetBoard]) -> None:
         """Take a snapshot of each board where that spares the next start enough. Not for longer than END_SECONDS."""
         until = self.world.monotonic() + END_SECONDS
@@ -108,7 +115,7 @@ class NotifierSnapshots:
         self.world.wait_for_fork(until - self.world.monotonic())
 
     def look(self) -> None:
-        """Let go of a copy that has ended, and note the snapshot it has made. To be called now and then."""
+        """Let go of a copy that has ended, and note the snapshot that it has made."""
         board = self.taking
         if board is not None and self.world.reap():
             self.taking = None
