@@ -1,4 +1,4 @@
-"""A disk that is full, then has room again: a real one, of 32 MiB in memory, which only root can mount."""
+"""A disk that is full, then has room again: a real one, of 128 MiB in memory, which only root can mount."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from exchange.status import read_pages
 from tests.integration.outsider import Venue
 from tests.support import running, wait_until
 
-DISK_BYTES = 32 * 1024 * 1024
+DISK_BYTES = 128 * 1024 * 1024  # of which the table of ids takes 64
 
 
 @pytest.fixture
@@ -49,6 +49,10 @@ def state(venue: Venue, daemon: str) -> str:
     return pages[daemon]["state"] if daemon in pages else ""
 
 
+def journal_files(venue: Venue, pattern: str) -> int:
+    return len(list(venue.config.journal_folder.glob(pattern)))
+
+
 def exhaust(venue: Venue) -> list[int]:
     """Enter orders until there is no room for another, and return their places."""
     acked: list[int] = []
@@ -72,6 +76,7 @@ def test_on_a_full_disk_requests_are_busy_and_matching_waits_and_both_go_on_when
             wait_until(lambda: "room on disk" in state(venue, "matching-ACME"), "matching says what it waits for")
             wait_until(lambda: "no room" in state(venue, "order_handler"), "the order handler says so too")
             pids = [daemon.pid for daemon in venue.daemons]
+            assert journal_files(venue, "*.seal") == 0, "there is no room for the seal of what was filled either"
 
             ballast.unlink()
             order = venue.order("alice", "buy", 10, 1000)
@@ -83,6 +88,11 @@ def test_on_a_full_disk_requests_are_busy_and_matching_waits_and_both_go_on_when
                 "all that was acknowledged is executed",
             )
             assert acked == expected[:-1], "what was refused has no place"
+            assert journal_files(venue, "*.log") > 1
+            wait_until(
+                lambda: journal_files(venue, "*.seal") == journal_files(venue, "*.log") - 1,
+                "what was filled is sealed when there is room",
+            )
             assert [daemon.pid for daemon in venue.daemons if daemon.alive] == pids, "nobody was started again"
     finally:
         venue.context.destroy(linger=0)
