@@ -72,6 +72,8 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0, p
 class Daemon:
     """One daemon as a real process, its output in a file."""
 
+    package = "daemons"  # where its module is
+
     def __init__(
         self, config: Config, *arguments: str, environment: dict[str, str] | None = None, nice: int = 0
     ) -> None:
@@ -90,7 +92,7 @@ class Daemon:
         }
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*self.nice, sys.executable, "-m", f"daemons.{self.arguments[0]}", *self.arguments[1:]],
+                [*self.nice, sys.executable, "-m", f"{self.package}.{self.arguments[0]}", *self.arguments[1:]],
                 cwd=PROJECT,
                 env=environment | self.environment,
                 stdout=output,
