@@ -68,10 +68,11 @@ class CarriedOrders:
         self._read()
         return self.by_id.get(order_id)
 
-    def find(self, account: str, client_order_id: str) -> Record | None:
-        """Return the record that entered an account's order, None where it is not carried. Raises Damaged."""
+    def find(self, account: str, client_order_id: str) -> list[Record]:
+        """Return the record that entered an account's order, nothing where it is not carried. Raises Damaged."""
         self._read()
-        return self.by_client_id.get((account, client_order_id))
+        record = self.by_client_id.get((account, client_order_id))
+        return [] if record is None else [record]
 
     def _read(self) -> None:
         base = archived_base(self.disk, self.folder)

@@ -5,6 +5,7 @@ moment ago, which may not be written yet, are kept in memory, so that to find on
 """
 
 from exchange.core.requests import AmendOrder, CancelOrder, MassCancel, NewOrder, Record, RequestId
+from exchange.pipeline.carried import CarriedOrders
 from exchange.pipeline.codec import decode_record
 from exchange.pipeline.id_table import IdTable
 from exchange.pipeline.journal import Journal
@@ -16,12 +17,14 @@ KEPT_RECORDS = 2**14  # at least; more than one sync may cover. About 500 bytes 
 class TakenRequests:
     """The journal's requests by their ids: told by the journal of each that has one, in order, when it is appended.
 
-    Ids are remembered for as long as their records are in the journal: what was moved away from there is forgotten.
+    Ids are remembered for as long as their records are in the journal; of what was moved away from there, those of
+    orders that lived then.
     """
 
     def __init__(self, journal: Journal, table: IdTable) -> None:
         self.journal = journal
         self.table = table
+        self.carried = CarriedOrders(journal.log.disk, journal.log.folder)
         self._young: dict[int, list[Record]] = {}  # by the position of the first
         self._old: dict[int, list[Record]] = {}  # noted before those
         self._young_records = 0
@@ -77,14 +80,18 @@ class TakenRequests:
         try:
             return self.journal.read_order(order_id)
         except Archived:
-            return None
+            return self.carried.order(order_id)
 
     def find_order(self, account: str, client_order_id: str) -> Record | None:
         """Return the record that used a client_order_id first, None where none has. Raises Damaged."""
         hash_ = self.table.hash(f"{account}/{client_order_id}")
         self._sought_by, self._sought, self._sought_hash = account, client_order_id, hash_
         for position in self.table.find(hash_):
-            for record in self._records_at(position)[:1]:
+            try:
+                records = self._records_at(position)
+            except Archived:
+                records = self.carried.find(account, client_order_id)
+            for record in records[:1]:
                 request = record.request
                 if (
                     type(request) is NewOrder
@@ -97,13 +104,19 @@ class TakenRequests:
     def find_requests(self, account: str, request_id: str | int) -> list[Record]:
         """Return the records of the request that used a request_id first, empty where none has. Raises Damaged."""
         for position in self.table.find(self.table.hash(f"{account}#{request_id}")):
-            records = self._records_at(position)
+            try:
+                records = self._records_at(position)
+            except Archived:
+                continue
             if records and records[0].account == account and _request_id(records[0]) == request_id:
                 return records
         return []
 
     def _records_at(self, position: int) -> list[Record]:
-        """Return the record at a position, with a mass cancel the rest of its group; none where none begins there."""
+        """Return the record at a position, with a mass cancel the rest of its group; none where none begins there.
+
+        Raises Damaged, and Archived where it was moved away.
+        """
         kept = self._young.get(position) or self._old.get(position)
         if kept is not None:
             return kept
@@ -114,8 +127,6 @@ class TakenRequests:
                 for _ in range(1, record.request.parts):
                     record, end = self._read(end)
                     records.append(record)
-        except Archived:
-            return []
         except Damaged:
             if self.journal.has_record_at(position):
                 raise

@@ -1,0 +1,203 @@
+"""Retention: what everybody has passed goes, never sooner; what lives on from it goes on living; all of it can be back."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.outsider import Message, Venue, whole_topic
+from tests.support import PROJECT, Daemon, running, wait_until
+
+DAY_S = 86_400
+SETTINGS = "[journal]\nsegment_bytes = 65536\n[snapshots]\nrequests = 100"
+
+
+class Exchange:
+    """An exchange with a database, whose files are as old as is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.venue = Venue(folder, SETTINGS)
+        self.config = self.venue.config
+        self.archive_folder = folder / "archive"
+        self.postgres, self.logger = Daemon(self.config, "postgres"), Daemon(self.config, "logger")
+        self.daemons = [self.postgres, *self.venue.daemons, self.logger]
+
+    def command(self, *arguments: str) -> tuple[int, Message]:
+        """Run the command `exchange`; return its exit status and what it says to machines."""
+        process = self.run(*arguments, "--json")
+        assert process.stdout, process.stderr
+        said: Message = json.loads(process.stdout)
+        return process.returncode, said
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        environment = os.environ | {
+            "EXCHANGE_CONFIG": str(self.config.folder),
+            "EXCHANGE_DATA": str(self.config.data),
+            "PYTHONPATH": str(PROJECT / "lib"),
+        }
+        return subprocess.run(
+            [sys.executable, "-c", "from exchange.client.command import main; main()", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def archive(self, *arguments: str) -> dict[str, Message]:
+        """Have what is older than three days archived; return what went of each log."""
+        status, said = self.command("archive", "--older-than", "3", *(arguments or ("--to", str(self.archive_folder))))
+        assert status == 0, said
+        return {log["log"]: log for log in said["logs"]}
+
+    def segments(self, folder: str) -> list[str]:
+        return sorted(path.name for path in (self.config.data / folder).glob("*.log"))
+
+    def age(self, days: float) -> None:
+        """Make all segments look as if they had not been written to for so long."""
+        then = time.time() - days * DAY_S
+        for path in self.config.data.rglob("*.log"):
+            os.utime(path, (then, then))
+
+    def trade(self, count: int) -> None:
+        """Enter pairs of orders that trade with each other, in batches."""
+        for _ in range(count // 100):
+            pairs = [
+                self.venue.order(account, side, 10, 1000)
+                for _ in range(50)
+                for account, side in (("ann", "buy"), ("bob", "sell"))
+            ]
+            assert {reply["type"] for reply in self.venue.entry.ask(pairs)} == {"ack"}
+        self.venue.settle()
+
+    def wait_for_snapshots(self) -> None:
+        """Return when logger, matching and notifier are past what was written up to now, by two snapshots each."""
+        for _ in range(3):
+            self.trade(200)
+            for asset in ("ACME", "BTC-USD"):
+                self.venue.settle(asset)
+
+    def stop(self) -> None:
+        for daemon in self.daemons:
+            daemon.kill()
+
+    def start(self) -> None:
+        for daemon in self.daemons:
+            daemon.start()
+        self.venue.wait_until_ready()
+
+
+@pytest.fixture
+def exchange(open_folder: Path) -> Iterator[Exchange]:
+    exchange = Exchange(open_folder)
+    try:
+        with running(*exchange.daemons):
+            exchange.venue.wait_until_ready()
+            yield exchange
+    finally:
+        exchange.venue.context.destroy(linger=0)
+
+
+def verify(exchange: Exchange, *arguments: str) -> Message:
+    status, said = exchange.command("verify", *arguments)
+    assert status == 0, said
+    return said
+
+
+def test_old_segments_go_and_what_lives_on_from_them_goes_on_living(exchange: Exchange) -> None:
+    venue = exchange.venue
+    old = venue.order("cat", "buy", 20, 500)
+    by_id, by_client_id, repeated = (venue.enter("cat", "buy", 20, 500 + 5 * number) for number in range(3))
+    ack = venue.entry.ask(old)
+    dead = venue.order("cat", "buy", 10, 500, time_in_force="ioc")
+    assert venue.entry.ask(dead)["type"] == "ack"
+    exchange.trade(3_000)
+    before = {folder: exchange.segments(folder) for folder in ("journal", "events/ACME")}
+    assert len(before["journal"]) > 4
+    exchange.wait_for_snapshots()
+
+    nothing = exchange.archive()
+    assert all(log["segments"] == 0 for log in nothing.values()), "nothing is old"
+    exchange.age(4)
+
+    def gone() -> dict[str, Message] | None:
+        found = exchange.archive("--to", str(exchange.archive_folder), "--dry-run")
+        return found if found["journal"]["segments"] >= 3 and found["event log of ACME"]["segments"] >= 3 else None
+
+    planned = wait_until(gone, f"everybody has passed some segments: {exchange.archive('--delete', '--dry-run')}", 60)
+    assert exchange.segments("journal")[0] == before["journal"][0], "a dry run does nothing"
+    topic = whole_topic(venue, "trade/ACME/")
+    done = exchange.archive()
+    assert done["journal"]["segments"] >= planned["journal"]["segments"]
+    moved = sorted(path.name for path in (exchange.archive_folder / "journal").glob("*.log"))
+    assert moved == before["journal"][: len(moved)]
+    assert len(moved) == done["journal"]["segments"]
+    assert moved[-1] < exchange.segments("journal")[0]
+
+    for round_ in range(2):
+        assert venue.entry.ask(old) == ack | {"duplicate": True}, "sent again, an order that lives is still known"
+        reply = venue.entry.ask(old | {"quantity": 30})
+        assert reply["reason"] == "duplicate_client_order_id"
+        quantity = 10 - round_
+        for named in ({"order_id": by_id["order_id"]}, {"client_order_id": by_client_id["client_order_id"]}):
+            amend = {"type": "amend_order", "account": "cat", "asset": "ACME", "quantity": 10 * (2 - round_), **named}
+            assert venue.entry.ask(amend)["type"] == "ack", quantity
+        assert whole_topic(venue, "trade/ACME/") == topic
+        exchange.stop()
+        exchange.start()
+    venue.do("cancel_order", account="cat", asset="ACME", client_order_id=repeated["client_order_id"])
+    venue.settle()
+    live = venue.query.ask(type="open_orders", account="cat", asset="ACME")["orders"]
+    assert sorted(order["order_id"] for order in live) == sorted(
+        [by_id["order_id"], by_client_id["order_id"], ack["order_id"]]
+    )
+    assert venue.entry.ask(dead)["type"] == "ack", "the id of an order that had ended is forgotten with its segment"
+    exchange.trade(200)
+    verify(exchange, "--journal", str(exchange.archive_folder / "journal"))
+    verify(exchange)
+
+    # And back again.
+    exchange.stop()
+    for path in exchange.archive_folder.rglob("*.log"):
+        shutil.move(path, exchange.config.data / path.relative_to(exchange.archive_folder))
+    for path in exchange.config.data.rglob("archived"):
+        path.unlink()
+    shutil.rmtree(exchange.config.data / "notifier")
+    exchange.start()
+    assert whole_topic(venue, "trade/ACME/")[: len(topic)] == topic, "all of it is folded again from the first event on"
+    verify(exchange)
+
+
+@pytest.mark.parametrize("away", ["postgres", "notifier", "matching"])
+def test_what_somebody_has_not_passed_stays(exchange: Exchange, away: str) -> None:
+    exchange.trade(200)
+    victims = {"postgres": exchange.logger, "notifier": exchange.venue.notifier}
+    victim: Any = victims.get(away) or exchange.venue.matching["ACME"]
+    victim.signal(signal.SIGKILL)
+    victim.wait()
+    for _ in range(30):
+        orders = [exchange.venue.order("ann", "buy", 10, 1000) for _ in range(100)]
+        assert {reply["type"] for reply in exchange.venue.entry.ask(orders)} == {"ack"}
+    exchange.age(4)
+    found = exchange.archive("--delete")
+    kept = found["event log of ACME"] if away == "notifier" else found["journal"]
+    assert kept["segments"] == 0, kept
+    assert {"postgres": "the database has it up to", "notifier": "the notifier are at", "matching": "matching are at"}[
+        away
+    ] in kept["kept"]
+
+
+def test_wrong_usage_is_told(exchange: Exchange) -> None:
+    for arguments in (("--older-than", "1", "--delete"), ("--older-than", "3"), ("--delete",)):
+        assert exchange.run("archive", *arguments).returncode == 2
+    inside = str(exchange.config.data / "archive")
+    status, said = exchange.command("archive", "--older-than", "3", "--to", inside)
+    assert status == 2
+    assert inside in said["text"]
