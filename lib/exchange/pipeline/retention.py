@@ -135,7 +135,8 @@ class Retention:
         return self.passed[asset]
 
     def _published(self, asset: str) -> int:
-        return self._reached(Snapshots(self.disk, snapshots_folder(self.config.data / "notifier", asset)))
+        """Return the last sequence that the notifier won't ask for: its snapshot's own record it asks for again."""
+        return max(self._reached(Snapshots(self.disk, snapshots_folder(self.config.data / "notifier", asset))) - 1, 0)
 
     def _reached(self, snapshots: Snapshots) -> int:
         sequences = [sequence for sequence, _ in snapshots.sound()]
