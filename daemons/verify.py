@@ -1,7 +1,7 @@
 """Audit an exchange, running or stopped, or a copy of its data folder: `python -m daemons.verify`.
 
-What `exchange verify` starts. It is no daemon: it ends with what it found. Exit status: 0 clean, 1 a difference, 2 wrong
-usage, 3 there is nothing to read.
+What `exchange verify` starts. It is no daemon: it ends with what it found. Exit status: 0 clean, 1 a difference,
+2 wrong usage, 3 there is nothing to read.
 """
 
 import argparse
@@ -26,6 +26,8 @@ CLEAN, DIFFERENT, USAGE, NOTHING = 0, 1, 2, 3
 LINE_S = 5.0  # between lines of progress where standard error is no terminal
 DRAW_S = 0.1
 PLAIN_WIDTH = 160  # of the tables where standard output is no terminal
+REACHED = ("up to request", "event log", "core run", "database")
+COUNTED = ("orders", "trades", "events", "accounts", "snapshots", "rows")
 NEW_OBJECTS = 100_000  # between two looks for garbage: what is made here has hardly any cycles
 
 
@@ -106,7 +108,7 @@ def show(summary: Summary) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     print(
         f"journal: {summary.requests:,} requests, {summary.orders:,} orders, {summary.journal_bytes:,} bytes in "
-        f"{summary.journal_segments} segments: checksums, chain, sequences, times, order ids and client_order_ids"
+        f"{summary.journal_segments} segments, {summary.journal_seals} seals"
     )
     table = Table(box=None, pad_edge=False)
     table.add_column("asset")
@@ -134,16 +136,23 @@ def show(summary: Summary) -> None:
 
 
 def row(one: AssetSummary) -> list[str]:
-    counts = (one.orders, one.trades, one.events, one.accounts)
+    counts = (one.orders, one.trades, one.events, one.accounts, one.snapshots)
     return [
         one.asset,
         f"{one.journal:,}" if one.first == 1 else f"{one.first:,} to {one.journal:,}",
         f"{one.event_log:,}",
-        f"{one.journal:,}" if one.replayed else "-",
+        core_run(one),
         "-" if one.database is None else f"{one.database:,}",
         *(f"{count:,}" for count in counts),
         "-" if one.database is None else f"{one.rows:,}",
     ]
+
+
+def core_run(one: AssetSummary) -> str:
+    """Return over which requests the matching core was run."""
+    if not one.replayed_from:
+        return "-"
+    return f"{one.journal:,}" if one.replayed_from == 1 else f"{one.replayed_from:,} to {one.journal:,}"
 
 
 def tell_difference(finding: Finding, as_json: bool) -> int:

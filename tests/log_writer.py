@@ -52,6 +52,17 @@ def rewrite(folder: Path, change: Callable[[list[bytes]], None], durable: bool =
     write_log(folder, bodies, segment_bytes, durable)
 
 
+def archive_first(folder: Path, destination: Path | None = None) -> None:
+    """Move a log's first segment away, or delete it, as `exchange archive` does."""
+    first, second, *_ = sorted(folder.glob("*.log"))
+    (folder / "archived").write_text(f"{int(second.stem)}\n")
+    if destination is None:
+        first.unlink()
+    else:
+        destination.mkdir(parents=True, exist_ok=True)
+        first.rename(destination / first.name)
+
+
 def flip_bit(path: Path, offset: int) -> None:
     data = bytearray(path.read_bytes())
     data[offset] ^= 0x10

@@ -31,6 +31,7 @@ from tests.audited import described, found, journal_records, write_event_log, wr
 from tests.database import TABLES, database, rows
 from tests.integration.operators import Operator
 from tests.integration.outsider import Venue, trade_at_random
+from tests.log_writer import archive_first
 from tests.random_requests import PROFILES, random_requests
 from tests.support import PROJECT, Daemon, running, wait_until, write_config
 
@@ -254,8 +255,7 @@ def test_rows_of_the_time_before_the_first_segments_are_left_alone(
     config = write_config(tmp_path)
     write_files(config, records)
     for folder in (config.journal_folder, config.event_log_folder("ACME")):
-        (first, *_) = sorted(folder.glob("*.log"))
-        first.unlink()
+        archive_first(folder)
     summary = audit(config, stored)
     assert summary.assets[0].rows > 500
     execute(stored, f"UPDATE orders SET quantity = quantity + 1 WHERE sequence = {orders_of(records)[0]}")
@@ -359,7 +359,7 @@ def test_what_a_former_program_wrote_is_clean(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     summary = audit(config, None, complete=True)
     assert [one.asset for one in summary.assets] == ["ACME", "BTC-USD"]
-    assert all(one.replayed for one in summary.assets)
+    assert all(one.replayed_from == 1 for one in summary.assets)
 
 
 # -- real daemons ------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from tests.audited import (
     write_files,
     write_journal,
 )
-from tests.log_writer import HEADER_BYTES, RECORD, flip_bit, read_log, rewrite, write_log
+from tests.log_writer import HEADER_BYTES, RECORD, archive_first, flip_bit, read_log, rewrite, write_log
 from tests.random_requests import PROFILES
 from tests.stored import Market, random_market
 from tests.support import write_config
@@ -69,7 +69,7 @@ def test_whatever_is_traded_is_clean(config: Config, profile: str) -> None:
     write_files(config, records)
     summary = audit(config, None, complete=True)
     (asset,) = summary.assets
-    assert (asset.journal, asset.event_log, asset.replayed, summary.lagging) == (401, 401, True, [])
+    assert (asset.journal, asset.event_log, asset.replayed_from, summary.lagging) == (401, 401, 1, [])
     assert asset.events == sum(len(record.events) for record in records)
     assert asset.trades == sum(type(event) is TradeExecuted for record in records for event in record.events)
 
@@ -349,32 +349,49 @@ def test_equal_client_order_ids_are_found_among_many(config: Config) -> None:
 # -- archived segments -------------------------------------------------------------------------------------------------
 
 
-def test_segments_that_were_moved_away_are_read_where_they_are(config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("laid_out", [False, True])
+def test_segments_that_were_moved_away_are_read_where_they_are(config: Config, tmp_path: Path, laid_out: bool) -> None:
+    """In the folder that is named, or below it as in the data folder."""
     write_files(config, random_market(11, 600).records)
     archive = tmp_path / "archive"
-    archive.mkdir()
-    for path in segments(config.journal_folder)[:2]:
-        path.rename(archive / path.name)
+    archive_first(config.journal_folder, archive / "journal" if laid_out else archive)
+    archive_first(config.journal_folder, archive / "journal" if laid_out else archive)
+    if laid_out:
+        archive_first(config.event_log_folder("ACME"), archive / "events" / "ACME")
     summary = audit(config, None, [archive])
     assert summary.notes == []
-    assert all(one.replayed for one in summary.assets)
+    assert all(one.replayed_from == 1 for one in summary.assets)
+
+
+def test_first_segments_that_nobody_archived_are_missing(config: Config) -> None:
+    write_files(config, random_market(11, 600).records)
+    archive_first(config.journal_folder)
+    segments(config.journal_folder)[0].unlink()
+    finding = found(config)
+    assert finding is not None
+    assert finding.what == "the first segments are missing"
+    assert finding.expected == "a segment that begins at position 16384: those before it were archived"
+    (config.journal_folder / "archived").unlink()
+    assert "begins at position 0: none were archived" in described(found(config))
+    (config.journal_folder / "archived").write_text("soon")
+    assert "the file that says which segments were archived is damaged" in described(found(config))
 
 
 def test_without_the_first_segments_the_rest_is_checked_as_far_as_it_goes(config: Config) -> None:
     records = random_market(12, 600).records
     write_files(config, records)
-    segments(config.journal_folder)[0].unlink()
+    archive_first(config.journal_folder)
     summary = audit(config, None)
     assert "the journal's segments before position 16384 are elsewhere" in summary.notes[0]
     for one in summary.assets:
-        assert not one.replayed
+        assert not one.replayed_from
         assert 1 < one.first < one.journal == one.event_log
         assert one.events == sum(len(record.events) for record in records if record.asset == one.asset)
 
     folder = config.event_log_folder("ACME")
     (_, *rest) = segments(folder)
     assert rest
-    segments(folder)[0].unlink()
+    archive_first(folder)
     summary = audit(config, None)
     assert any("ACME: neither the journal nor the event log has its first requests" in note for note in summary.notes)
 
@@ -521,7 +538,7 @@ def logged_only(config: Config, changed: Callable[[list[EventRecord]], None]) ->
     write_journal(config, journal_records(records))
     changed(records)
     write_event_log(config, records)
-    segments(config.journal_folder)[0].unlink()
+    archive_first(config.journal_folder)
     return described(found(config))
 
 

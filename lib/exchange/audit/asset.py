@@ -1,6 +1,6 @@
 """One asset: its event log, a fresh run of the matching core, quantities and rows, in one pass over its requests."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,6 +11,8 @@ from exchange.audit.database import Database
 from exchange.audit.findings import AssetSummary, Difference
 from exchange.audit.journal import STEP, DecodeError, Journal, Progress, Queue, decode_record
 from exchange.audit.log_files import LogFiles
+from exchange.audit.seals import Seals
+from exchange.audit.snapshots import read_snapshots
 from exchange.audit.stored import Stored
 from exchange.audit.values import record_difference, request_difference, shown
 from exchange.core.events import EventRecord
@@ -36,25 +38,32 @@ class Step(Struct):
 
 
 class AssetAudit:
-    """Audits an asset up to the journal's bound; the database, where one is given, up to `applied`."""
+    """Audits an asset up to the journal's bound; the database, where one is given, up to `applied`.
 
-    def __init__(self, journal: Journal, queue: Queue, folder: Path, database: Database | None) -> None:
+    `folders` are those of its event log, the one that is written first.
+    """
+
+    def __init__(self, journal: Journal, queue: Queue, folders: Sequence[Path], database: Database | None) -> None:
         self.journal = journal
         self.queue = queue
         self.asset = queue.asset
-        self.log = LogFiles(CHECK, [folder], durable=False, remedy=REMEDY)
+        self.notes: list[str] = []
+        self.log = LogFiles(CHECK, folders, durable=False, remedy=REMEDY)
+        self.seals = Seals(self.log, self.notes)
         self.logged = self.log.records()
         self.next = next(self.logged, None)  # of the log's records, the next one
         self.log_first = 0 if self.next is None else self._decode(self.next[0], self.next[1]).sequence
         self.log_last = self.log_first - 1 if self.log_first else 0
-        self.replayed = queue.first == 1
-        self.whole = self.replayed or self.log_first == 1
         if self.log.whole and self.log_first > 1:
-            raise self._of_log(
-                self.log.start.position, "its first requests are missing", "request 1", f"request {self.log_first}"
-            )
+            start = self.log.start.position
+            raise self._of_log(start, "its first requests are missing", "request 1", f"request {self.log_first}")
+        self.core = Matching() if queue.first == 1 else None
+        self.replayed_from = 1 if self.core else 0
+        self.whole = self.core is not None or self.log_first == 1
         self.fold = Conservation(self.asset, self.whole, keep_states=database is not None)
         self.stored = None if database is None else Stored(database, self.asset, self.whole)
+        self.snapshots = read_snapshots(folders[0] / "snapshots", self.notes)
+        self.snapshots_checked = 0
 
     def run(self, progress: Progress) -> AssetSummary:
         """Go through all of it. Raises Difference."""
@@ -64,7 +73,7 @@ class AssetAudit:
         if stored is not None and not applied and self.whole:
             stored.finish(None, fold)
         total = queue.last
-        for step in self._replay() if self.replayed else self._read_log():
+        for step in self._replay() if self.core is not None else self._read_log():
             result = step.result
             sequence = result.sequence
             try:
@@ -79,6 +88,9 @@ class AssetAudit:
                 progress(self.asset, sequence, total)
         fold.finish()
         self._read_beyond(applied)
+        for snapshot in self.snapshots.values():
+            if snapshot.sequence <= queue.last:  # a later one has been taken since
+                self.notes.append(f"{snapshot.path}: the event log does not have its record: a start passes it over")
         progress(self.asset, total, total)
         return self._summary()
 
@@ -101,53 +113,81 @@ class AssetAudit:
 
     def _replay(self) -> Iterator[Step]:
         """Run the matching core over the journal and compare the event log, up to where it reaches, with it."""
-        journal, queue, logged = self.journal, self.queue, self.logged
-        apply = Matching().apply
+        journal, queue = self.journal, self.queue
         step = Step(None, journal.files, 0)  # type: ignore[arg-type] # the first turn sets it
         for sequence, body in enumerate(journal.files.bodies(queue.positions), queue.first):
             record = decode_record(body)
-            try:
-                step.result = result = apply(record)
-            except Exception as error:  # whatever it is, it is the finding
-                raise self._of_journal(
-                    sequence, "the matching core fails on the request", "events", f"{type(error).__name__}: {error}"
-                ) from error
+            step.result = result = self._apply(record)
             if self.next is not None and sequence >= self.log_first:
                 position, logged_body, _ = self.next
                 if logged_body != encode(result):
                     self._compare(record, result, position, logged_body)
                 step.files, step.position = self.log, position
-                self.log_last = sequence
-                self.next = next(logged, None)
+                self._advance(sequence, position, logged_body)
             else:
                 step.files, step.position = journal.files, queue.positions[sequence - queue.first]
             yield step
 
     def _read_log(self) -> Iterator[Step]:
-        """Go through the event log alone, the journal's first requests being elsewhere; compare what there is."""
+        """Go through the event log, the journal's first requests being elsewhere; compare what there is of those.
+
+        From the first snapshot on the core can be run.
+        """
         queue = self.queue
         bodies = self.journal.files.bodies(queue.positions)
         reached = queue.first - 1
         while self.next is not None:
             position, body, _ = self.next
-            result = self._decode(position, body)
-            if result.asset != self.asset or result.sequence != self.log_last + 1:
+            logged = self._decode(position, body)
+            sequence = logged.sequence
+            if logged.asset != self.asset or sequence != self.log_last + 1:
                 raise self._of_log(
                     position,
                     "its requests are not contiguous",
                     f"request {self.log_last + 1} of {self.asset}",
-                    f"request {result.sequence} of {result.asset}",
+                    f"request {sequence} of {logged.asset}",
                 )
-            if result.sequence > queue.last:
+            if sequence > queue.last:
                 return
-            while reached < result.sequence and reached < queue.last:
+            while reached < sequence:
                 record = decode_record(next(bodies))
                 reached += 1
-                if reached == result.sequence and (difference := request_difference(record, result)) is not None:
-                    raise self._request_difference(position, result.sequence, *difference)
-            self.log_last = result.sequence
-            self.next = next(self.logged, None)
-            yield Step(result, self.log, position)
+                if reached < sequence:
+                    continue
+                if (difference := request_difference(record, logged)) is not None:
+                    raise self._request_difference(position, sequence, *difference)
+                if self.core is not None and (result := self._apply(record)) != logged:
+                    self._compare(record, result, position, body)
+            self._advance(sequence, position, body)
+            yield Step(logged, self.log, position)
+
+    def _apply(self, record: Record) -> EventRecord:
+        assert self.core is not None, "it is run from somewhere on"
+        try:
+            return self.core.apply(record)
+        except Exception as error:  # whatever it is, it is the finding
+            found = f"{type(error).__name__}: {error}"
+            what = "the matching core fails on the request"
+            raise self._of_journal(record.sequence, what, "events", found) from error
+
+    def _advance(self, sequence: int, position: int, body: bytes) -> None:
+        """Go on to the log's next record; compare a snapshot that was taken behind this one."""
+        self.seals.note(self.asset, sequence, position)
+        self.log_last = sequence
+        self.next = next(self.logged, None)
+        snapshot = self.snapshots.pop(sequence, None)
+        if snapshot is None:
+            return
+        if not snapshot.is_of(body):
+            self.notes.append(f"{snapshot.path}: the snapshot is of another history, and passed over by a start")
+        elif self.core is not None:
+            try:
+                snapshot.check(self.core)
+            except Difference as difference:
+                raise difference.at(asset=self.asset) from None
+            self.snapshots_checked += 1
+        elif sequence >= self.queue.first - 1:
+            self.core, self.replayed_from = snapshot.matching(), sequence + 1
 
     def _compare(self, record: Record, result: EventRecord, position: int, body: bytes) -> None:
         """Compare a logged record with what its request gives now, by value: older logs lack later fields."""
@@ -189,13 +229,15 @@ class AssetAudit:
             journal=self.queue.last,
             event_log=self.log_last,
             database=None if stored is None else stored.applied.sequence,
-            replayed=self.replayed,
+            replayed_from=self.replayed_from,
             orders=len(fold.order_ids),
             trades=fold.trades,
             events=fold.events,
             rows=0 if stored is None else stored.rows,
             accounts=len(fold.positions),
             open_orders=len(fold.live),
+            snapshots=self.snapshots_checked,
+            seals=self.seals.checked,
         )
 
     def _decode(self, position: int, body: bytes) -> EventRecord:

@@ -28,32 +28,33 @@ from exchange.core.requests import EXCHANGE
 def audit(
     config: Config,
     dsn: str | None,
-    journal_folders: Sequence[Path] = (),
+    archives: Sequence[Path] = (),
     asset: str | None = None,
     complete: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Summary:
     """Audit all of it, or one `asset` and the journal.
 
-    `dsn` is None where the database is to be left out; `journal_folders` hold older segments of the journal. With
-    `complete` all that the journal has must have arrived everywhere. Raises Difference with the first that is found;
-    Unreadable where there is nothing to read; UnknownAsset; OSError where a file can't be read.
+    `dsn` is None where the database is to be left out; `archives` are folders with older segments, of the journal or as
+    `exchange archive` moves them. With `complete` all that the journal has must have arrived everywhere. Raises
+    Difference with the first that is found; Unreadable where there is nothing to read; UnknownAsset; OSError where a
+    file can't be read.
     """
     started = time.monotonic()
     database = None if dsn is None else Database(dsn)
     try:
-        journal = Journal([config.journal_folder, *journal_folders])
+        journal = Journal([config.journal_folder, *older_segments(archives, "journal"), *archives])
         journal.read(progress)
         if asset is not None and asset not in journal.queues:
-            raise UnknownAsset(
-                f"asset {asset!r}: the journal has none; it has {', '.join(filter(None, journal.queues))}"
-            )
+            known = ", ".join(filter(None, journal.queues))
+            raise UnknownAsset(f"asset {asset!r}: the journal has none; it has {known}")
         names = [asset] if asset is not None else [name for name in journal.queues if name != EXCHANGE]
         if asset is None:
             check_other_assets(config, journal, database)
         summary = summary_of(journal)
         for name in names:
-            one = AssetAudit(journal, journal.queues[name], config.event_log_folder(name), database)
+            folders = [config.event_log_folder(name), *older_segments(archives, "events", name)]
+            one = AssetAudit(journal, journal.queues[name], folders, database)
             summary.assets.append(one.run(progress))
             note_asset(summary, one)
         check_ends(journal, summary)
@@ -65,6 +66,11 @@ def audit(
             database.close()
 
 
+def older_segments(archives: Sequence[Path], *names: str) -> list[Path]:
+    """Return the folders of a log in archives that `exchange archive` made: they are laid out as the data folder is."""
+    return [folder for archive in archives if (folder := archive.joinpath(*names)).is_dir()]
+
+
 def summary_of(journal: Journal) -> Summary:
     """Return the beginning of a summary, and note what of the journal could not be looked at."""
     summary = Summary(
@@ -72,6 +78,8 @@ def summary_of(journal: Journal) -> Summary:
         orders=journal.orders,
         journal_bytes=journal.bytes,
         journal_segments=len(journal.files.segments),
+        journal_seals=journal.seals.checked,
+        notes=list(journal.notes),
     )
     if journal.unfinished:
         place = journal.file_at(journal.end.position)
@@ -87,20 +95,21 @@ def summary_of(journal: Journal) -> Summary:
     if not journal.whole:
         summary.notes.append(
             f"the journal's segments before position {journal.files.segments[0].base} are elsewhere (name their folder "
-            "with --journal): whether client_order_ids and order ids repeat those there can't be checked, and assets "
-            "that began there are checked without a run of the matching core"
+            "with --journal): whether client_order_ids and order ids repeat those there can't be checked, and of "
+            "assets that began there the matching core is run from the oldest snapshot on only"
         )
     return summary
 
 
 def note_asset(summary: Summary, one: AssetAudit) -> None:
-    """Note what of an asset could not be looked at."""
+    """Note what of an asset could not be looked at, or was passed over."""
+    summary.notes += one.notes
     if not one.whole:
         summary.notes.append(
             f"{one.asset}: neither the journal nor the event log has its first requests: of orders that were entered "
             "before, and of the database's rows of that time, nothing can be said"
         )
-    elif one.replayed and one.log_first > 1:
+    elif one.queue.first == 1 and one.log_first > 1:
         summary.notes.append(f"{one.asset}: the event log's segments before request {one.log_first} are elsewhere")
 
 

@@ -53,7 +53,7 @@ class AssetSummary(Struct, kw_only=True):
     journal: int  # up to here: the bound
     event_log: int
     database: int | None
-    replayed: bool  # whether the matching core was run over the journal, from the first request on
+    replayed_from: int  # the matching core was run over the journal from this request on; 0: not at all
     orders: int = 0
     trades: int = 0
     events: int = 0
@@ -61,6 +61,7 @@ class AssetSummary(Struct, kw_only=True):
     accounts: int = 0
     open_orders: int = 0
     snapshots: int = 0
+    seals: int = 0
 
     @property
     def complete(self) -> bool:
@@ -74,6 +75,7 @@ class Summary(Struct, kw_only=True):
     orders: int = 0
     journal_bytes: int = 0
     journal_segments: int = 0
+    journal_seals: int = 0
     seconds: float = 0.0
     assets: list[AssetSummary] = []
     notes: list[str] = []

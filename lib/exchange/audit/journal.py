@@ -14,12 +14,14 @@ from msgspec import Struct
 
 from exchange.audit.findings import Difference, Unreadable
 from exchange.audit.log_files import HEADER_BYTES, RECORD, LogFiles, Place
+from exchange.audit.seals import Seals
 from exchange.audit.values import shown
 from exchange.core.requests import EXCHANGE, CancelAllAfter, DefineAsset, MassCancel, NewOrder, Record, SetSession
 
 CHECK = "journal"
 REMEDY = "stop the exchange, and restore the journal from a copy"
 BUCKETS = 256  # of hashes, sorted one at a time
+ORDERS = "orders"  # what seals call the stream of all assets' orders
 STEP = 16_384  # records between two reports of progress
 
 DecodeError = (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError)
@@ -57,6 +59,8 @@ class Journal:
         self.end = self._find_end()
         self.group: list[tuple[int, Record]] = []
         self.hashes: list[array[int]] = [array("q") for _ in range(BUCKETS)]
+        self.notes: list[str] = []
+        self.seals = Seals(self.files, self.notes)
 
     @property
     def whole(self) -> bool:
@@ -162,6 +166,7 @@ class Journal:
             )
         queue.last = record.sequence
         queue.positions.append(position)
+        self.seals.note(asset, record.sequence, position)
         self.time = record.time
         self.requests += 1
         if type(request) is NewOrder:
@@ -174,6 +179,7 @@ class Journal:
                     expected=f"order id {self.last_order_id + 1}",
                     found=f"order id {order_id}",
                 )
+            self.seals.note(ORDERS, order_id, position)
             self.last_order_id = order_id
             self.orders += 1
             hashed = hash((record.account, request.client_order_id))

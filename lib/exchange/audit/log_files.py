@@ -17,13 +17,14 @@ import time
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from msgspec import Struct
 
 from exchange.audit.findings import Difference, Unreadable
+from exchange.audit.values import shown
 
 HEADER = struct.Struct("<8sIQQI")
 HEADER_BYTES = 64
@@ -90,13 +91,30 @@ class LogFiles:
         """Return a position as the file and offset of a difference."""
         if not self.segments:
             return {"file": str(self.folders[0])}
-        segment = self._segment(position)
+        segment = self.segment_at(position)
         return {"file": str(segment.path), "offset": position - segment.base}
 
     def relist(self) -> None:
         """Look for segments that were begun since."""
         self.segments = self._list()
         self.bases = [segment.base for segment in self.segments]
+
+    @property
+    def archived(self) -> int:
+        """The position before which segments were moved away, as the log's folder says; 0: none were."""
+        try:
+            return int((self.folders[0] / "archived").read_text())
+        except FileNotFoundError:
+            return 0
+        except ValueError:
+            raise Difference(
+                self.check,
+                "the file that says which segments were archived is damaged",
+                file=str(self.folders[0] / "archived"),
+                expected="a position",
+                found=shown((self.folders[0] / "archived").read_text(errors="replace")),
+                remedy="restore it from a copy",
+            ) from None
 
     # -- segments ------------------------------------------------------------------------------------------------------
 
@@ -108,6 +126,18 @@ class LogFiles:
         segments = [self._segment_file(paths[name]) for name in sorted(paths)]
         if segments and segments[-1].path.stat().st_size < HEADER_BYTES:
             segments.pop()  # its header is being written: there is nothing in it yet
+        if segments and segments[0].base > self.archived:
+            raise Difference(
+                self.check,
+                "the first segments are missing",
+                file=str(segments[0].path),
+                offset=0,
+                expected=f"a segment that begins at position {self.archived}: those before it were archived"
+                if self.archived
+                else "a segment that begins at position 0: none were archived",
+                found=f"base position {segments[0].base}",
+                remedy=self.remedy,
+            )
         for before, segment in pairwise(segments):
             if segment.base != before.base + before.size:
                 raise Difference(
@@ -159,7 +189,7 @@ class LogFiles:
             )
         return SegmentFile(path, base, size, previous)
 
-    def _segment(self, position: int) -> SegmentFile:
+    def segment_at(self, position: int) -> SegmentFile:
         return self.segments[max(0, bisect_right(self.bases, position) - 1)]
 
     # -- reading all of it ---------------------------------------------------------------------------------------------
@@ -190,19 +220,22 @@ class LogFiles:
                     )
                 position = first
             last = number == len(self.segments) - 1
-            for record in self._of_segment(segment, Place(position, checksum), last):
-                yield record
-                position, checksum = record[0] + RECORD.size + len(record[1]), record[2]
-                if end is not None and position >= end:
-                    return
+            place = yield from self._of_segment(segment, Place(position, checksum), last, end)
+            position, checksum = place.position, place.checksum
+            if end is not None and position >= end:
+                return
 
-    def _of_segment(self, segment: SegmentFile, start: Place, last: bool) -> Iterator[tuple[int, bytes, int]]:
+    def _of_segment(
+        self, segment: SegmentFile, start: Place, last: bool, end: int | None
+    ) -> Generator[tuple[int, bytes, int], None, Place]:
+        """Do as `records` in one segment, and return the place behind the last record."""
         unpack, crc32, header_bytes = RECORD.unpack_from, zlib.crc32, RECORD.size
         previous, offset, asked, looks = start.checksum, start.position - segment.base, CHUNK_BYTES, 0
+        end_offset = segment.size if end is None else min(end - segment.base, segment.size)
         file = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            while True:
-                data = _read(file, asked, offset)
+            while offset < end_offset:
+                data = _read(file, min(asked, end_offset - offset), offset)
                 view, size, at, needed = memoryview(data), len(data), 0, 0
                 while size - at >= header_bytes:
                     magic, checksum, before, length, _ = unpack(data, at)
@@ -224,12 +257,13 @@ class LogFiles:
                 elif needed > size == asked:
                     asked = needed
                 elif self._is_end(segment, file, offset, last):
-                    return
+                    break
                 elif looks < LOOKS:
                     looks += 1
                     time.sleep(PAUSE_S)
                 else:
                     raise self._damaged(segment, file, offset, previous)
+            return Place(segment.base + offset, previous)
         finally:
             os.close(file)
 
@@ -302,7 +336,7 @@ class LogFiles:
                     if stop <= len(data):
                         yield data[body_at:stop]
                         continue
-                of = self._segment(position)
+                of = self.segment_at(position)
                 if segment is None or of is not segment:
                     if file >= 0:
                         os.close(file)
