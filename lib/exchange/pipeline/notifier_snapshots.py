@@ -44,28 +44,39 @@ decode = msgspec.msgpack.Decoder(BoardSnapshot).decode
 class NotifierSnapshots:
     """Finds each asset's newest snapshot at a start, and takes one after every so many of its requests."""
 
-    def __init__(self, world: World, folder: Path, requests: int) -> None:
-        """`folder` is the notifier's; `requests` are those of an asset from one snapshot to the next."""
+    def __init__(self, world: World, folder: Path, requests: int, seconds: float) -> None:
+        """`folder` is the notifier's; `requests` are those of an asset from one snapshot to the next.
+
+        After so many seconds the next is due however few they were, if any: what is older may be archived then.
+        """
         self.world = world
         self.folder = folder
         self.requests = requests
+        self.seconds = seconds
+        self.started_at = world.monotonic()
+        self.begun_at: dict[str, float] = {}  # by asset
         self.taking: AssetBoard | None = None  # of which the last one was begun
 
     # -- at a start ----------------------------------------------------------------------------------------------------
 
     def start(self, board: AssetBoard) -> None:
-        """Have a new board go on from the newest snapshot of use; without one all that was kept of it is dropped."""
+        """Have a new board go on from the newest snapshot of use; without one all that was kept of it is dropped.
+
+        One whose messages are still retained is preferred. Where there is none, the newest is gone on from without
+        messages: the event log's first segments, of which they could be made again, may have been moved away.
+        """
         asset = board.feed.asset
         snapshots = self._snapshots(asset)
-        for sequence, body in snapshots.load():
-            refused = self._restore(board, sequence, body)
-            if not refused:
-                logger.info("%s: going on from the snapshot of request %d", asset, sequence)
-                return
-            logger.warning("%s: the snapshot of request %d is of no use: %s", asset, sequence, refused)
+        for with_messages in (True, False):
+            for sequence, body in snapshots.load():
+                refused = self._restore(board, sequence, body, with_messages)
+                if not refused:
+                    logger.info("%s: going on from the snapshot of request %d", asset, sequence)
+                    return
+                logger.warning("%s: the snapshot of request %d is of no use: %s", asset, sequence, refused)
         self.forget(board)
 
-    def _restore(self, board: AssetBoard, sequence: int, body: bytes) -> str:
+    def _restore(self, board: AssetBoard, sequence: int, body: bytes, with_messages: bool) -> str:
         """Restore a board. Returns why that can't be, empty where it could; the board is untouched then."""
         try:
             snapshot = decode(zlib.decompress(body))
@@ -76,7 +87,15 @@ class NotifierSnapshots:
             feed = restore(snapshot.state)
         except (zlib.error, OtherVersion, *DecodeError) as error:
             return str(error)
-        if not board.store.go_on(snapshot.place):
+        if not with_messages:
+            board.store.clear()
+            logger.warning(
+                "%s: what was published before is not kept any more, and too old for who asks for it; to have it made "
+                "again from the whole event log, stop the notifier, remove %s, and start it",
+                board.feed.asset,
+                self.folder / board.feed.asset,
+            )
+        elif not board.store.go_on(snapshot.place):
             return "the messages of before it are not all there"
         board.restored(feed, restore_ended(snapshot.state, feed), snapshot.trades, snapshot.proof)
         return ""
@@ -94,8 +113,13 @@ class NotifierSnapshots:
 
     def take_if_due(self, board: AssetBoard) -> None:
         """Begin a snapshot where enough has been folded in since the last. The store must have been written."""
-        if board.feed.sequence - board.snapshot_at >= self.requests:
+        requests = board.feed.sequence - board.snapshot_at
+        if requests >= self.requests or (requests > 0 and self._is_old(board)):
             self._begin(board)
+
+    def _is_old(self, board: AssetBoard) -> bool:
+        begun_at = self.begun_at.get(board.feed.asset, self.started_at)
+        return self.world.monotonic() - begun_at >= self.seconds
 
     def take_overdue(self, boards: Iterable[AssetBoard]) -> None:
         """Begin a snapshot that was due while another board's was taken. To be called now and then."""
@@ -126,6 +150,7 @@ class NotifierSnapshots:
         sequence = board.feed.sequence
         self.look()
         if self.world.fork(f"{board.feed.asset}: the snapshot of request {sequence}", lambda: self._save(board)):
+            self.begun_at[board.feed.asset] = self.world.monotonic()
             board.snapshot_at = sequence  # should it fail, the next is due as if it had not: no sooner
             self.taking = board
 
