@@ -24,7 +24,9 @@ class MatchingDaemon:
         world.lock(folder / "lock", f"a matching daemon for {asset}")
         self.event_log = EventLog(world, folder, asset, config.journal.segment_bytes)
         self.event_log.open()
-        self.snapshots = MatchingSnapshots(world, folder, self.event_log, config.snapshots.requests)
+        self.snapshots = MatchingSnapshots(
+            world, folder, self.event_log, config.snapshots.requests, config.snapshots.seconds
+        )
         transport = world.transport
         self.engine = MatchingEngine(
             asset,

@@ -29,7 +29,7 @@ class NotifierDaemon:
         self.folder, self.limits = config.data / "notifier", config.limits
         world.lock(self.folder / "lock", "a notifier on this data folder")
         self.logged_before = logged_assets(world.disk, config)
-        self.snapshots = NotifierSnapshots(world, self.folder, config.snapshots.requests)
+        self.snapshots = NotifierSnapshots(world, self.folder, config.snapshots.requests, config.snapshots.seconds)
         transport, queue = world.transport, config.limits.send_queue
         boards = {asset.asset: self.new_board(asset) for asset in config.assets}
         self.notifier = Notifier(

@@ -69,6 +69,7 @@ class Limits:
 @dataclass(frozen=True)
 class Snapshots:
     requests: int = 250_000
+    seconds: int = 3_600
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ RULES: dict[str, tuple[type, dict[str, Rule]]] = {
             "send_queue": whole(1, 10_000_000),
         },
     ),
-    "snapshots": (Snapshots, {"requests": whole(1)}),
+    "snapshots": (Snapshots, {"requests": whole(1), "seconds": whole(1)}),
     "clock": (
         Clock,
         {"mode": (lambda value: value in ("system", "manual"), 'must be "system" or "manual"')},

@@ -99,6 +99,7 @@ IN_EXCHANGE = [
     ),
     ("[limits]\nretained_orders = 0", "exchange.toml: limits.retained_orders = 0: must be a whole number of 1"),
     ("[snapshots]\nrequests = 0", "exchange.toml: snapshots.requests = 0: must be a whole number of 1 to"),
+    ("[snapshots]\nseconds = 0", "exchange.toml: snapshots.seconds = 0: must be a whole number of 1 to"),
     ("[clock]\nmode = 'slow'", 'exchange.toml: clock.mode = \'slow\': must be "system" or "manual"'),
     ("[limits]\nsend_queue = 0", "exchange.toml: limits.send_queue = 0: must be a whole number of 1 to 10000000"),
 ]
@@ -126,7 +127,7 @@ def test_every_key_of_exchange_toml_has_a_mistake_among_these() -> None:
         "[endpoints]\nquery = 'tcp://[::1]:7000'",
         "[endpoints]\nquery = 'tcp://*:65535'\n[security]\nallow_remote = true",
         "[journal]\nsegment_bytes = 1048576",
-        "[snapshots]\nrequests = 1",
+        "[snapshots]\nrequests = 1\nseconds = 1",
         "[database]\ndsn = 'host=db dbname=exchange'",
     ],
 )

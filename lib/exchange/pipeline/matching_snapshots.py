@@ -7,6 +7,7 @@ process, which first has the event log on disk up to there; the daemon itself go
 
 import hashlib
 import logging
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -45,13 +46,18 @@ class Taken(Struct, frozen=True):
 class MatchingSnapshots:
     """Finds the newest snapshot at a start, and takes one after every so many requests."""
 
-    def __init__(self, world: World, folder: Path, event_log: EventLog, requests: int) -> None:
-        """`folder` is the event log's; `requests` are those from one snapshot to the next."""
+    def __init__(self, world: World, folder: Path, event_log: EventLog, requests: int, seconds: float = inf) -> None:
+        """`folder` is the event log's; `requests` are those from one snapshot to the next.
+
+        After so many seconds the next is due however few they were, if any: what is older may be archived then.
+        """
         self.world = world
         self.folder = folder
         self.snapshots = Snapshots(world.disk, folder / "snapshots")
         self.event_log = event_log
         self.requests = requests
+        self.seconds = seconds
+        self.begun_at = world.monotonic()  # when the last was begun, or this process
         self.newest = Taken()  # what is on disk
         self.begun = Taken()  # the last that was begun, now or before
 
@@ -117,7 +123,8 @@ class MatchingSnapshots:
 
     def take_if_due(self, matching: Matching) -> None:
         """Begin a snapshot where enough has been applied since the last. To be called when all of that is logged."""
-        if matching.sequence - self.begun.sequence >= self.requests:
+        requests = matching.sequence - self.begun.sequence
+        if requests >= self.requests or (requests > 0 and self.world.monotonic() - self.begun_at >= self.seconds):
             self._begin(matching)
 
     def take_last(self, matching: Matching) -> None:
@@ -145,6 +152,7 @@ class MatchingSnapshots:
         self.look()
         begun = Taken(matching.sequence, self.world.time_ns())
         if self.world.fork(f"snapshot of request {begun.sequence}", lambda: self._save(matching, begun)):
+            self.begun_at = self.world.monotonic()
             self.begun = begun  # should it fail, the next is due as if it had not: no sooner
 
     def _save(self, matching: Matching, begun: Taken) -> None:

@@ -8,6 +8,7 @@ from it is gone on with only when the event log is heard to have the same there.
 import logging
 import zlib
 from collections.abc import Iterable, Sequence
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -44,7 +45,7 @@ decode = msgspec.msgpack.Decoder(BoardSnapshot).decode
 class NotifierSnapshots:
     """Finds each asset's newest snapshot at a start, and takes one after every so many of its requests."""
 
-    def __init__(self, world: World, folder: Path, requests: int, seconds: float) -> None:
+    def __init__(self, world: World, folder: Path, requests: int, seconds: float = inf) -> None:
         """`folder` is the notifier's; `requests` are those of an asset from one snapshot to the next.
 
         After so many seconds the next is due however few they were, if any: what is older may be archived then.
