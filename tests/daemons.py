@@ -26,6 +26,11 @@ class Daemons:
         if not self.config.database.dsn:
             self.all.append(Daemon(self.config, "postgres"))
 
+    def replace_order_handler(self, other: Daemon) -> None:
+        """Have another process in its place, before it is started."""
+        self.all[self.all.index(self.order_handler)] = other
+        self.order_handler = other
+
     @property
     def dsn(self) -> str:
         return database_dsn(self.config)

@@ -70,10 +70,18 @@ POINTS: dict[str, Point] = {
     "journal.rotation.before_folder_sync": Point("journal", "rename", "after", "its name is not on disk"),
     "journal.rotation.after_folder_sync": Point("journal", "sync_folder", "after", "nothing is in it yet"),
     **_written_and_named("journal.seal", "journal_seal", "the seal of a full segment", ""),
+    "id_table.making.before_header": Point("ids_header", "rename", "before", "a new table of ids, not valid yet"),
+    "id_table.growth.before_create": Point("ids_next", "create", "before", "no room for more ids was made yet"),
+    "id_table.growth.before_sync": Point("ids_next", "sync", "before", "there is room for more ids, not on disk"),
+    "id_table.growth.before_rename": Point("ids", "rename", "before", "the next file of ids has no name yet"),
+    "id_table.growth.after_rename": Point("ids", "rename", "after", "it has its name, and the id is not in it"),
+    "id_table.before_sync": Point("ids", "sync", "before", "a segment is full; its ids are in memory only"),
+    "id_table.after_sync": Point("ids", "sync", "after", "its ids are on disk, it has no seal"),
     # A matching daemon
     "matching.between_apply_and_log": Point("event_log", "write", "before", "applied to the book, in no log"),
     "event_log.torn_write": Point("event_log", "write", "half", "half of what came of some requests is written"),
     "matching.between_log_and_publish": Point("", "", "", "in the event log, nobody was told"),
+    "event_log.before_sync": Point("event_log", "sync", "before", "a snapshot or a seal is begun, the log not synced"),
     "event_log.rotation.before_create": Point("event_log", "create", "before", "a segment is full, no next one there"),
     "event_log.rotation.before_header": Point("event_log", "header", "before", "the next one is empty"),
     "event_log.rotation.torn_header": Point("event_log", "header", "half", "it has half of its header"),
@@ -99,18 +107,22 @@ POINTS: dict[str, Point] = {
 
 def file_kind(path: Path) -> str:
     """Return which of the exchange's files a path is, as `Point.file` names it; empty where no point is about it."""
-    folders = path.parts[-4:-1]  # events/<asset>/snapshots, events/<asset>, notifier/<asset>, journal
-    suffixes = path.suffixes
-    if suffixes in ([".snapshot"], [".unfinished"]):
-        return "matching_snapshot" if "events" in folders else "notifier_snapshot"
-    if "journal" in folders[-1:]:
+    folders = path.parts[
+        -4:-1
+    ]  # events/<asset>/snapshots, notifier/<asset>/snapshots, events/<asset>, journal/ids, journal
+    if folders[-1:] == ("snapshots",):
+        return {"events": "matching_snapshot", "notifier": "notifier_snapshot"}.get(folders[0], "")
+    if folders[-2:] == ("journal", "ids"):
+        return "ids" if path.suffix == ".ids" else {"next": "ids_next", "header": "ids_header"}.get(path.name, "")
+    if folders[-1:] == ("journal",):
         owner = "journal"
-    elif "events" in folders[-2:-1]:
+    elif folders[-2:-1] == ("events",):
         owner = "event_log"
     else:
         return ""
     if path.name == "next":
         return "next"
+    suffixes = path.suffixes
     return owner if suffixes == [".log"] else f"{owner}_seal" if suffixes[:1] == [".seal"] else ""
 
 
