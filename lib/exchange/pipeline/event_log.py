@@ -28,7 +28,7 @@ class EventLog:
 
     def open(self) -> None:
         """Read what is not sealed; what a crash left unfinished at the end is cut off, and will be made again."""
-        self.log.scan(lambda position, _: self.index.add(position), self.indexes.load)
+        self.log.scan(lambda position, _: self.index.add(position - self.log.base), self.indexes.load)
         self.log.start_writing()
         self._seal()
 
@@ -43,7 +43,8 @@ class EventLog:
 
     def append(self, body: bytes) -> None:
         """Buffer the next record. `write` must follow."""
-        self.index.add(self.log.append(body))
+        offset = self.log.append(body) - self.log.base
+        self.index.add(offset)
 
     def write(self) -> None:
         """Write what was appended. After an OSError all of it is still to be written, and may be tried again."""

@@ -120,6 +120,8 @@ class Log(LogReader):
             if not self.segments:
                 self.allocator.allocate()
                 self._activate_next(self.end)
+            elif self.segments[-1].base + self.segments[-1].size - self.end < self.segment_bytes // 4:
+                self._allocate_at_once(self.allocator)
             else:
                 self.allocator.begin()
         elif not self.segments:
@@ -129,6 +131,13 @@ class Log(LogReader):
             self._activate_next(last.base + last.size)
             self._keep_open(last.base, file)
         self.buffer_start = self.end
+
+    def _allocate_at_once(self, allocator: Allocator) -> None:
+        """Make the next segment before the start goes on: the start may have more to write than the last one takes."""
+        try:
+            allocator.allocate()
+        except OSError:
+            allocator.begin()
 
     def _open_last(self, segment: Segment) -> None:
         self.file = self.disk.open(segment.path)
@@ -247,6 +256,7 @@ class Log(LogReader):
         self.file = file
         self.segments.append(Segment(path, base, total, self.checksum))
         self.bases.append(base)
+        self._begin_segment(base)
         self.crc = zlib.crc32(header)
         self.end = self.buffer_start = base + SEGMENT_HEADER_BYTES
         if self.durable:

@@ -22,44 +22,53 @@ logger = logging.getLogger(__name__)
 
 
 class Index:
-    """One stream's records: the slices of it that are in each segment, in order."""
+    """One stream's records: the slices of it that are in each segment, in order.
 
-    __slots__ = ("_base", "_offsets", "_until", "bases", "firsts", "indexes", "last", "memory", "name", "places")
+    `add(offset)` notes where in the log's last segment the stream's next record begins. It is another for each segment:
+    take it after the record was appended.
+    """
+
+    __slots__ = ("_base", "_first", "_offsets", "add", "bases", "firsts", "indexes", "memory", "name", "places")
 
     def __init__(self, name: str, indexes: "Indexes") -> None:
         self.name = name
         self.indexes = indexes
-        self.last = 0  # the last sequence, 0 where there is none
-        self.firsts = array("Q")  # of each slice the first sequence,
+        # Of each slice in a segment that is full: the first sequence,
+        self.firsts = array("Q")
         self.bases = array("Q")  # the base of its segment,
         self.places = array("I")  # where in the body of that segment's seal its offsets are, or IN_MEMORY
         self.memory: dict[int, array[int]] = {}  # by base
-        self._until = 0  # the position up to which records are in the last slice
-        self._base = 0
+        self._first = 1  # the first sequence in the last segment, whose base is
+        self._base = indexes.log.base
+        self._begin()
+
+    def _begin(self) -> None:
         self._offsets = array("I")
+        self.add = self._offsets.append
 
-    def add(self, position: int) -> None:
-        """Note where the stream's next record begins."""
-        if position >= self._until:
-            self._begin_slice(position)
-        self._offsets.append(position - self._base)
-        self.last += 1
+    @property
+    def last(self) -> int:
+        """The last sequence, 0 where there is none."""
+        return self._first + len(self._offsets) - 1
 
-    def _begin_slice(self, position: int) -> None:
-        segment = self.indexes.log.segments[-1]
-        assert segment.base <= position < segment.base + segment.size, "records are added to the last segment"
-        self._base, self._until = segment.base, segment.base + segment.size
-        self._offsets = self.memory[segment.base] = array("I")
-        self.firsts.append(self.last + 1)
-        self.bases.append(segment.base)
-        self.places.append(IN_MEMORY)
+    def begin_segment(self, base: int) -> None:
+        """Note that what is added from now on is in another segment."""
+        if self._offsets:
+            self.firsts.append(self._first)
+            self.bases.append(self._base)
+            self.places.append(IN_MEMORY)
+            self.memory[self._base] = self._offsets
+            self._first += len(self._offsets)
+            self._begin()
+        self._base = base
 
     def add_sealed(self, base: int, first: int, count: int, place: int) -> None:
         """Note a slice that is in a sealed segment."""
+        assert not self._offsets
         self.firsts.append(first)
         self.bases.append(base)
         self.places.append(place)
-        self.last = first + count - 1
+        self._first = first + count
 
     def seal(self, base: int, place: int) -> None:
         """Let go of a slice's offsets, which are in its segment's seal now."""
@@ -83,11 +92,13 @@ class Index:
 
     def offsets(self, sequence: int, count: int) -> "tuple[int, array[int]]":
         """Return a segment's base and, of `count` records from a sequence on, the offsets of those that are in it."""
-        if not self.firsts or not self.firsts[0] <= sequence <= self.last:
+        if not 1 <= sequence <= self.last:
             raise IndexError(f"{self.indexes.log.folder}: {self.name or 'the exchange'} has no record {sequence}")
+        if sequence >= self._first:
+            start = sequence - self._first
+            return self._base, self._offsets[start : start + count]
         at = bisect_right(self.firsts, sequence) - 1
-        base, first = self.bases[at], self.firsts[at]
-        end = self.firsts[at + 1] if at + 1 < len(self.firsts) else self.last + 1
+        base, first, end = self.bases[at], self.firsts[at], self._end(at)
         start, stop = sequence - first, min(sequence + count, end) - first
         if self.places[at] != IN_MEMORY:
             found = self.indexes.sealed_offsets(base, self.places[at], end - first, start, stop)
@@ -96,13 +107,19 @@ class Index:
             self.indexes.seal_again(base)
         return base, self.memory[base][start:stop]
 
+    def _end(self, slice_number: int) -> int:
+        """Return the sequence of the first record behind a slice."""
+        return self.firsts[slice_number + 1] if slice_number + 1 < len(self.firsts) else self._first
+
     def has(self, position: int) -> bool:
         """Return whether one of the stream's records begins at a position."""
+        if position >= self._base:
+            return position - self._base in self._offsets
         at = bisect_right(self.bases, position) - 1
         if at < 0:
             return False
-        end = self.firsts[at + 1] if at + 1 < len(self.firsts) else self.last + 1
-        base, offsets = self.offsets(self.firsts[at], end - self.firsts[at])
+        first = self.firsts[at]
+        base, offsets = self.offsets(first, self._end(at) - first)
         return position - base in offsets
 
     def replay(self, sequence: int, limit: int = READ_BYTES) -> bytes:
@@ -132,6 +149,7 @@ class Indexes:
         self.log = log
         self.streams_of = streams_of
         self.by_name: dict[str, Index] = {}
+        log.on_segment = self._begin_segment
         self.bodies: dict[int, int] = {}  # of sealed segments: where the seal's body begins
         self.chunks: dict[tuple[int, int, int], array[int]] = {}  # read last: by base, place, number
 
@@ -141,6 +159,10 @@ class Indexes:
         if index is None:
             index = self.by_name[name] = Index(name, self)
         return index
+
+    def _begin_segment(self, base: int) -> None:
+        for index in self.by_name.values():
+            index.begin_segment(base)
 
     def load(self, seal: Seal) -> bool:
         """Note what a seal says of the next segment; return False, having noted nothing, where that can't be."""

@@ -57,6 +57,8 @@ class LogReader:
         self.durable = durable
         self.segments: list[Segment] = []  # those that were not moved away
         self.bases: list[int] = []
+        self.base = 0  # of the last segment
+        self.on_segment: Callable[[int], None] | None = None  # is told the base of each segment that begins, before
         self.filled: list[Segment] = []  # that have no seal, nor a draft of one with the sealer: for the owner to clear
         self.file = -1  # of the last segment, where it is written
         self.files: dict[int, int] = {}  # of others, by base, the one opened first first
@@ -94,6 +96,7 @@ class LogReader:
             try:
                 last = number + 1 == len(names)
                 segment = self._open_segment(self.folder / name)
+                self._begin_segment(segment.base)
                 if not self._take_sealed(segment, on_record, on_sealed, read_from, last):
                     self._scan_segment(segment, on_record, last)
                     self.filled.append(segment)
@@ -131,6 +134,11 @@ class LogReader:
                 "that one from a copy"
             )
         return segment
+
+    def _begin_segment(self, base: int) -> None:
+        self.base = base
+        if self.on_segment is not None:
+            self.on_segment(base)
 
     def _take_sealed(
         self,
