@@ -129,9 +129,12 @@ class Retention:
         return "sound snapshots of" if self.copies == 1 else f"{self.copies} sound snapshots of"
 
     def _passed(self, asset: str) -> int:
-        """Return the sequence that matching can start from, by as many sound snapshots as are asked for."""
+        """Return the last sequence that matching won't ask for, by as many sound snapshots as are asked for.
+
+        The snapshot's own record it asks for again, of the journal and of the event log, to compare the two.
+        """
         if asset not in self.passed:
-            self.passed[asset] = self._reached(self._matching_snapshots(asset))
+            self.passed[asset] = max(self._reached(self._matching_snapshots(asset)) - 1, 0)
         return self.passed[asset]
 
     def _published(self, asset: str) -> int:
