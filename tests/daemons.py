@@ -26,10 +26,12 @@ class Daemons:
         if not self.config.database.dsn:
             self.all.append(Daemon(self.config, "postgres"))
 
-    def replace_order_handler(self, other: Daemon) -> None:
-        """Have another process in its place, before it is started."""
-        self.all[self.all.index(self.order_handler)] = other
-        self.order_handler = other
+    def replace(self, daemon: Daemon, other: Daemon) -> None:
+        """Have another process in an order handler's or a matching daemon's place, before it is started."""
+        self.all[self.all.index(daemon)] = other
+        if daemon is self.order_handler:
+            self.order_handler = other
+        self.matching = {asset: other if each is daemon else each for asset, each in self.matching.items()}
 
     @property
     def dsn(self) -> str:

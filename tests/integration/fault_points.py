@@ -36,7 +36,7 @@ from tests.trader import ACCOUNTS, Trader
 
 ASSETS = ("ACME", "GOLD")
 ASSETS_FILE = "".join(f'[[asset]]\nasset = "{name}"\n' for name in ASSETS)
-SMALL = "[journal]\nsegment_bytes = 1048576\n[snapshots]\nrequests = 2000\n"
+SNAPSHOTS = "[snapshots]\nrequests = 1000\n"
 FIRST = "id_table.making.before_header"  # is passed at the first start only
 POINT_SECONDS = 60.0  # within which a daemon comes to its point
 
@@ -47,8 +47,8 @@ EXPIRY_NS = 500_000_000  # after an order's time, within which its expiry is jou
 OFTEN, NOW_AND_THEN, SELDOM = range(1, 200), range(1, 15), range(1, 3)
 
 
-class OrderHandler(Daemon):
-    """One that gives its table of ids another file soon."""
+class SmallDaemon(Daemon):
+    """One whose files are soon full."""
 
     package = "tests.integration"
 
@@ -97,8 +97,9 @@ class Trial:
 
     def __init__(self, folder: Path, dsn: str, points: Sequence[str], seed: int) -> None:
         self.random = random.Random(seed)
-        self.daemons = Daemons(folder, ASSETS_FILE, f"{SMALL}[database]\ndsn = '{dsn}'\n")
-        self.daemons.replace_order_handler(OrderHandler(self.daemons.config, "small_ids"))
+        self.daemons = Daemons(folder, ASSETS_FILE, f"{SNAPSHOTS}[database]\ndsn = '{dsn}'\n")
+        for daemon in [self.daemons.order_handler, *self.daemons.matching.values()]:
+            self.daemons.replace(daemon, SmallDaemon(self.daemons.config, "small_files", *daemon.arguments))
         self.trader = Trader(self.daemons.config.endpoints.order_entry, ASSETS, seed)
         topics = [f"{kind}/{asset}/" for kind in ("trade", "book", "status") for asset in ASSETS]
         self.topics = [*topics, *(f"execution/{ACCOUNTS[0]}/{asset}/" for asset in ASSETS)]

@@ -35,7 +35,7 @@ class Clock:
         self.file = file
         self.set(0)
         handler = OrderHandler(daemons.config, "jumping_clock", environment={jumping_clock.VARIABLE: str(file)})
-        daemons.replace_order_handler(handler)
+        daemons.replace(daemons.order_handler, handler)
 
     def set(self, offset: int) -> None:
         """Set it to so many nanoseconds beside the true time."""
