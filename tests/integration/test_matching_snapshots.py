@@ -6,6 +6,7 @@ First its parts in this process, then real daemons.
 import errno
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -25,6 +26,7 @@ from exchange.pipeline.disk import Disk
 from exchange.pipeline.event_log import EventLog
 from exchange.pipeline.log import RECORD, SEGMENT_HEADER_BYTES
 from exchange.pipeline.matching_snapshots import WORTH_ONE, MatchingSnapshot, MatchingSnapshots
+from exchange.pipeline.retention import Retention
 from exchange.pipeline.snapshots import KEEP, Snapshots
 from exchange.pipeline.stream import Receiver
 from exchange.pipeline.world import World
@@ -249,6 +251,30 @@ def test_where_the_snapshots_own_record_was_archived_the_snapshot_is_passed_over
     started_at, reason = passed_over(book, caplog, 300)
     assert started_at == 0
     assert "was moved away" in reason
+
+
+def test_the_segment_that_ends_with_the_snapshots_own_record_is_not_archived(tmp_path: Path) -> None:
+    config = write_config(tmp_path, ASSETS)
+    folder = config.event_log_folder("ACME")
+    book = Book(folder, requests=1_000_000)
+    book.apply(450)
+    second = sorted(folder.glob("*.log"))[1]
+    first_behind = next(
+        sequence for sequence in range(1, 451) if book.event_log.index.position(sequence) > int(second.stem)
+    )
+    book.close()
+    shutil.rmtree(folder)
+    book = Book(folder, requests=first_behind - 1)
+    for record in RECORDS[:450]:
+        book.apply(record.sequence)
+        book.snapshots.take_if_due(book.matching)
+        if book.snapshots.look().sequence:
+            book.snapshots.requests = 1_000_000
+    book.close()
+    assert book.snapshots.look().sequence == first_behind - 1
+    (plan, _) = Retention(Disk(), config, {"ACME": 450}, before=time.time() + 60, copies=1).plans()
+    assert (plan.segments, plan.base) == (0, 0)
+    assert plan.kept.endswith(f"matching are at {first_behind - 2}")
 
 
 # -- daemons -----------------------------------------------------------------------------------------------------------
