@@ -346,6 +346,18 @@ def test_equal_client_order_ids_are_found_among_many(config: Config) -> None:
     )
 
 
+def test_an_id_of_an_archived_segment_may_be_used_again(config: Config, tmp_path: Path) -> None:
+    market = Market()
+    for _ in range(600):
+        market.enter("ann", BUY, 1, 100)
+    records = journal_records(market.records)
+    records[500] = replace(records[500], request=replace(records[500].request, client_order_id="c1"))
+    write_journal(config, records)
+    assert "the client_order_id 'c1' of account ann is there twice" in described(found(config))
+    archive_first(config.journal_folder, tmp_path / "archive")
+    assert audit(config, None, [tmp_path / "archive"]).orders == 600
+
+
 # -- archived segments -------------------------------------------------------------------------------------------------
 
 

@@ -8,8 +8,8 @@ The database is looked at as of one moment; then the journal's end is noted, and
 what is stored is within it. An event log may be longer by the time it is read: what it has behind the bound must be in
 the journal by then, and is not looked at otherwise.
 
-To add a check: a function here, listed in `audit`; or, where it has to see every request of an asset, a step of the
-pass in `asset.py`.
+To add a check: a function here, called in `audit` or `go_through`; where it has to see every request of an asset, a step
+of the pass in `asset.py`, as that of the snapshots is; of the journal, in `journal.py`, as that of the seals is.
 """
 
 import time
@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exchange.audit.asset import AssetAudit
-from exchange.audit.database import Database
-from exchange.audit.findings import AssetSummary, Difference, Summary, UnknownAsset
+from exchange.audit.database import Database, DatabaseError
+from exchange.audit.findings import AssetSummary, Difference, Summary, UnknownAsset, Unreadable
 from exchange.audit.journal import Journal, Progress
 from exchange.audit.log_files import LogFiles
 from exchange.config import Config
@@ -44,26 +44,39 @@ def audit(
     database = None if dsn is None else Database(dsn)
     try:
         journal = Journal([config.journal_folder, *older_segments(archives, "journal"), *archives])
-        journal.read(progress)
-        if asset is not None and asset not in journal.queues:
-            known = ", ".join(filter(None, journal.queues))
-            raise UnknownAsset(f"asset {asset!r}: the journal has none; it has {known}")
-        names = [asset] if asset is not None else [name for name in journal.queues if name != EXCHANGE]
-        if asset is None:
-            check_other_assets(config, journal, database)
-        summary = summary_of(journal)
-        for name in names:
-            folders = [config.event_log_folder(name), *older_segments(archives, "events", name)]
-            one = AssetAudit(journal, journal.queues[name], folders, database)
-            summary.assets.append(one.run(progress))
-            note_asset(summary, one)
-        check_ends(journal, summary)
-        check_complete(summary, complete)
-        summary.seconds = time.monotonic() - started
-        return summary
+        summary = go_through(config, journal, database, archives, asset, progress)
+    except DatabaseError as error:
+        raise Unreadable(f"the database can't be read any more: {str(error).strip()}; verify again") from None
     finally:
         if database is not None:
             database.close()
+    check_ends(journal, summary)
+    check_complete(summary, complete)
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def go_through(
+    config: Config,
+    journal: Journal,
+    database: Database | None,
+    archives: Sequence[Path],
+    asset: str | None,
+    progress: Progress,
+) -> Summary:
+    """Go through the journal, then through one asset after the other."""
+    journal.read(progress)
+    if asset is not None and asset not in journal.queues:
+        raise UnknownAsset(f"asset {asset!r}: the journal has none; it has {', '.join(filter(None, journal.queues))}")
+    if asset is None:
+        check_other_assets(config, journal, database)
+    summary = summary_of(journal)
+    for name in [asset] if asset is not None else [name for name in journal.queues if name != EXCHANGE]:
+        folders = [config.event_log_folder(name), *older_segments(archives, "events", name)]
+        one = AssetAudit(journal, journal.queues[name], folders, database)
+        summary.assets.append(one.run(progress))
+        note_asset(summary, one)
+    return summary
 
 
 def older_segments(archives: Sequence[Path], *names: str) -> list[Path]:
@@ -120,6 +133,8 @@ def check_other_assets(config: Config, journal: Journal, database: Database | No
             continue
         log = LogFiles("event log", [folder], durable=False, remedy="")
         for position, _, _ in log.records():
+            if folder.name in journal.ends_now():
+                break  # it was added since the bound
             raise Difference(
                 "event log",
                 f"there are events of {folder.name}, and the journal has no request of it",

@@ -11,7 +11,8 @@ from typing import Any
 
 import psycopg
 from msgspec import Struct
-from psycopg import errors, sql
+from psycopg import Error as DatabaseError
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exchange.audit.findings import Unreadable
@@ -31,6 +32,8 @@ DEFINITION_COLUMNS = names(
     " reference_price price_band_ppm volatility_band_ppm call_seconds schedule time_zone trading_days closed_dates"
     " day_roll sequence defined_at_ns"
 )
+
+__all__ = ["Applied", "Database", "DatabaseError"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -64,7 +67,7 @@ class Database:
             self.snapshot, self.is_empty = row
             self._check_version()
             self.applied = self._read_applied()
-        except psycopg.Error as error:
+        except DatabaseError as error:
             self.close()
             raise Unreadable(
                 f"the database can't be read: {str(error).strip()}; start it (while the exchange is stopped: "
@@ -155,6 +158,3 @@ class Database:
                     names.add(last)
             found[table] = names
         return found
-
-
-DatabaseErrors = (psycopg.Error, errors.Error)

@@ -218,7 +218,10 @@ class Journal:
         self.group.clear()
 
     def _check_ids(self, progress: Progress) -> None:
-        """Check that no account has used a client_order_id twice; same hashes only say where to look."""
+        """Check that no account has used a client_order_id twice; same hashes only say where to look.
+
+        Ids in segments that were archived are forgotten, days later, and may be used again.
+        """
         suspected: set[int] = set()
         for number, bucket in enumerate(self.hashes):
             ordered = sorted(bucket)
@@ -226,11 +229,12 @@ class Journal:
             self.hashes[number] = array("q")
         if not suspected:
             return
+        remembered_from = self.files.archived
         seen: dict[tuple[str, str], int] = {}
         for position, body, _ in self.files.records(end=self.end.position):
             record = decode_record(body)
             request = record.request
-            if type(request) is not NewOrder:
+            if type(request) is not NewOrder or position < remembered_from:
                 continue
             key = (record.account, request.client_order_id)
             if hash(key) not in suspected:
