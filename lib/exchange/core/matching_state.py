@@ -78,7 +78,7 @@ class StateVersion(Struct, frozen=True, array_like=True):
 
 
 def state_of(matching: Matching) -> MatchingState:
-    """Return the state as of the last request applied. O(orders): about 0.3 s a million."""
+    """Return the state as of the last request applied. O(orders): about a second a million."""
     stops = matching.stops
     accounts: dict[str, int] = {}
     return MatchingState(
@@ -106,7 +106,7 @@ def state_of(matching: Matching) -> MatchingState:
 
 
 def restore(state: MatchingState) -> Matching:
-    """Return a matching in that state. O(orders): about 0.8 s a million."""
+    """Return a matching in that state. O(orders): about a second a million."""
     matching = Matching(state.asset)
     matching.sequence, matching.time = state.sequence, state.time
     matching.event_sequence, matching.trade_id = state.event_sequence, state.trade_id
