@@ -67,9 +67,17 @@ class AssetAudit:
 
     def run(self, progress: Progress) -> AssetSummary:
         """Go through all of it. Raises Difference."""
+        self._check_bound()
+        if self.stored is None:
+            return self._run(progress, 0)
+        self.stored.begin()
+        try:
+            return self._run(progress, self.stored.applied.sequence)
+        finally:
+            self.stored.end()
+
+    def _run(self, progress: Progress, applied: int) -> AssetSummary:
         queue, fold, stored = self.queue, self.fold, self.stored
-        applied = 0 if stored is None else stored.applied.sequence
-        self._check_bound(applied)
         if stored is not None and not applied and self.whole:
             stored.finish(None, fold)
         total = queue.last
@@ -94,7 +102,8 @@ class AssetAudit:
         progress(self.asset, total, total)
         return self._summary()
 
-    def _check_bound(self, applied: int) -> None:
+    def _check_bound(self) -> None:
+        applied = 0 if self.stored is None else self.stored.applied.sequence
         if applied > self.queue.last:
             raise Difference(
                 "database",

@@ -8,8 +8,8 @@ The database is looked at as of one moment; then the journal's end is noted, and
 what is stored is within it. An event log may be longer by the time it is read: what it has behind the bound must be in
 the journal by then, and is not looked at otherwise.
 
-To add a check: a function here, called in `audit` or `go_through`; where it has to see every request of an asset, a step
-of the pass in `asset.py`, as that of the snapshots is; of the journal, in `journal.py`, as that of the seals is.
+To add a check: a function here, called in `audit` or `go_through`; where it has to see every request of an asset, a
+step of the pass in `asset.py`, as that of the snapshots is; of the journal, in `journal.py`, as that of the seals is.
 """
 
 import time

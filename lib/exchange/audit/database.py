@@ -121,11 +121,12 @@ class Database:
             sql.Literal(first),
             sql.Identifier(KEYS[table]),
         )
-        with self._reader(table).cursor().copy(query) as copy:
+        with self.reader(table).cursor().copy(query) as copy:
             for line in copy:
                 yield bytes(line)
 
-    def _reader(self, table: str) -> Connection:
+    def reader(self, table: str) -> Connection:
+        """Return the connection through which a table is read."""
         reader = self.readers.get(table)
         if reader is None:
             self.readers[table] = reader = self._connect()

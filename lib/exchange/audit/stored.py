@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from exchange.audit.conservation import ENDS, LIVE, Conservation
 from exchange.audit.database import DEFINITION_COLUMNS, Applied, Database
 from exchange.audit.findings import Difference
 from exchange.audit.rows import COLUMNS, KEYS, ExpectedRows, Times
+from exchange.audit.states import StatesAside
 from exchange.audit.values import shown
 from exchange.core.asset import Asset
 from exchange.core.events import AssetDefined, EventRecord
@@ -38,10 +40,19 @@ class Stored:
         self.streams: dict[str, Iterator[bytes]] = {}
         self.rows = 0
         self.definition: EventRecord | None = None  # the last record that defined the asset
-        self.trade_id = 0  # of the last trade
+        self.states = StatesAside(database, asset) if whole else None
         if whole:
             for table in TABLES:
                 self.streams[table] = database.rows(table, asset)
+
+    def begin(self) -> None:
+        """Begin to read what takes longest. `end` must follow."""
+        if self.states is not None:
+            self.states.begin()
+
+    def end(self) -> None:
+        if self.states is not None:
+            self.states.end()
 
     def take(self, record: EventRecord) -> None:
         """Compare the rows of the next record, which is up to `applied`. Raises Difference."""
@@ -106,21 +117,33 @@ class Stored:
     def _check_states(self, fold: Conservation) -> None:
         """Compare the view order_states with what became of each order."""
         fold.note_live()
-        first = fold.order_ids[0] if fold.order_ids and not self.whole else 0
-        rows = self.database.rows("order_states", self.asset, first)
-        asset = self.asset
-        if not self.whole and not fold.order_ids:
+        self.rows += len(fold.order_ids)
+        start = 0
+        if self.states is not None:
+            first = self.states.first_difference(self._states(fold, 0))
+            if first is None:
+                return
+            start = first
+        elif not fold.order_ids:
             return
-        for order_id, end, traded, leaves in zip(fold.order_ids, fold.ends, fold.traded, fold.leaves, strict=True):
-            status = ENDS[end] if end != LIVE else "partially_filled" if traded else "new"
-            line = f"{asset}\t{order_id}\t{status}\t{traded}\t{leaves}\n".encode()
+        # All that is not known to be as expected, row by row.
+        before = fold.order_ids[start - 1] + 1 if start else 0 if self.whole else fold.order_ids[0]
+        rows = self.database.rows("order_states", self.asset, before)
+        for line in self._states(fold, start):
             found = next(rows, None)
             if found != line:
                 raise self._row_difference("order_states", line, found)
-            self.rows += 1
         found = next(rows, None)
         if found is not None:
             raise self._row_difference("order_states", None, found)
+
+    def _states(self, fold: Conservation, start: int) -> Iterator[bytes]:
+        """Yield the rows of the view that there have to be, from the order at a place on."""
+        asset = self.asset
+        columns = zip(fold.order_ids, fold.ends, fold.traded, fold.leaves, strict=True)
+        for order_id, end, traded, leaves in islice(columns, start, None):
+            status = ENDS[end] if end != LIVE else "partially_filled" if traded else "new"
+            yield f"{asset}\t{order_id}\t{status}\t{traded}\t{leaves}\n".encode()
 
     # -- differences ---------------------------------------------------------------------------------------------------
 
