@@ -44,7 +44,7 @@ EXPIRY_NS = 500_000_000  # after an order's time, within which its expiry is jou
 
 # How often a point may be passed before the daemon dies there: where that is hundreds of times a second, a few times,
 # and seldom.
-OFTEN, NOW_AND_THEN, SELDOM = range(1, 200), range(1, 15), range(1, 3)
+OFTEN, NOW_AND_THEN, SELDOM = range(1, 100), range(1, 15), range(1, 3)
 
 
 class SmallDaemon(Daemon):
