@@ -18,7 +18,7 @@ Key = tuple[str, str, str]  # the account, which of the two ids, and the id
 
 ACCOUNTS = ("ann", "bob", "dan", "sue")
 BATCH = 20
-FRAMES_IN_FLIGHT = 8
+FRAMES_IN_FLIGHT = 4
 SILENCE_SECONDS = 0.25
 TRY_AGAIN = ("busy", "halted", "market_closed")
 PREVENTIONS = ("cancel_newest", "cancel_oldest", "cancel_both", "decrement_and_cancel")
