@@ -112,17 +112,7 @@ def show(summary: Summary) -> None:
     )
     table = Table(box=None, pad_edge=False)
     table.add_column("asset")
-    for name in (
-        "up to request",
-        "event log",
-        "core run",
-        "database",
-        "orders",
-        "trades",
-        "events",
-        "accounts",
-        "rows",
-    ):
+    for name in (*REACHED, *COUNTED):
         table.add_column(name, justify="right")
     for one in summary.assets:
         table.add_row(*row(one))

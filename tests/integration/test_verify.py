@@ -19,6 +19,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
+from daemons import verify
 from exchange.audit.audit import audit
 from exchange.audit.database import Database
 from exchange.audit.findings import Unreadable
@@ -312,7 +313,11 @@ def test_the_command_says_what_it_has_looked_at(tmp_path: Path, stored: str, rec
     status, out, err = outcome(start(config, "--complete"))
     assert (status, err) == (0, "")
     assert f"journal: {len(records):,} requests" in out
-    assert "clean: no difference" in out
+    lines = out.splitlines()
+    assert lines[1].split("  ")[0] == "asset"
+    assert lines[2].split()[:5] == ["ACME", *[f"{len(records):,}"] * 4]
+    assert len(lines[2].split()) == len(("asset", *verify.REACHED, *verify.COUNTED))
+    assert lines[-1].startswith("clean: no difference")
 
     execute(stored, "UPDATE trades SET price = price + 1 WHERE trade_id = 1")
     status, out, err = outcome(start(config))
@@ -419,14 +424,14 @@ def test_a_running_exchange_is_clean_and_so_is_what_it_leaves(tmp_path: Path, ds
     print(f"seed {seed}")
     with exchange(tmp_path, dsn) as venue:
         trade_at_random(venue, 150, seed)
-        verify = start(venue.config, "--json")
+        running_verify = start(venue.config, "--json")
         rounds = 0
-        while verify.poll() is None:
+        while running_verify.poll() is None:
             trade_at_random(venue, 30, seed + rounds)
             trade_all_kinds(venue, 30, seed + rounds)
             rounds += 1
             assert rounds < 1000
-        status, out, err = outcome(verify)
+        status, out, err = outcome(running_verify)
         assert (status, err) == (0, ""), out
         bound = json.loads(out)["assets"][0]["journal"]
         assert bound > 150
