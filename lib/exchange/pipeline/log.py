@@ -154,6 +154,7 @@ class Log(LogReader):
                 self.disk.write(self.file, ZEROS[: segment.size - done], done)
                 done += len(ZEROS)
             self.disk.sync(self.file)
+            self.disk.sync_folder(self.folder)  # whoever gave the segment its name may have been killed before that
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
