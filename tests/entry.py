@@ -43,7 +43,7 @@ class Entry:
     def read_order(self, order_id: int) -> Record | None:
         return next(record for record, order in self._orders() if order.order_id == order_id)
 
-    def find_order(self, account: str, client_order_id: str) -> Record | None:
+    def find_order(self, account: str, client_order_id: str, expected: bool = True) -> Record | None:
         ids = (account, client_order_id)
         return next(
             (record for record, order in self._orders() if (record.account, order.client_order_id) == ids), None

@@ -116,7 +116,7 @@ class OrderEntry(ExchangeActs):
         ):
             instructions = read_instructions(message)
         is_new = account not in self.accounts
-        if not is_new and (first := self.journal.find_order(account, client_order_id)) is not None:
+        if not is_new and (first := self.journal.find_order(account, client_order_id, False)) is not None:
             order_id = _entered(first).order_id
             return self._repeat_order(
                 message,
@@ -360,7 +360,7 @@ class OrderEntry(ExchangeActs):
         if client_order_id is not UNSET:
             if not is_id(client_order_id):
                 reject_id("client_order_id", client_order_id)
-            record = None if known is None else self.journal.find_order(account, client_order_id)
+            record = None if known is None else self.journal.find_order(account, client_order_id, True)
             found = None if record is None else _entered(record).order_id
             if found is None or (order_id is not UNSET and order_id != found):
                 raise Rejection(

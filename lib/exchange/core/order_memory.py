@@ -52,8 +52,8 @@ class Journal(Protocol):
     def read_order(self, order_id: int) -> Record | None:
         """Return the record that entered an order, None where the journal does not go back that far any more."""
 
-    def find_order(self, account: str, client_order_id: str) -> Record | None:
-        """Return the record that used a client_order_id first, None where none has."""
+    def find_order(self, account: str, client_order_id: str, expected: bool) -> Record | None:
+        """Return the record that used a client_order_id first, None where none has; `expected` says what is likely."""
 
     def find_requests(self, account: str, request_id: str | int) -> list[Record]:
         """Return the records of the request that used a request_id first: a mass cancel has several; none: empty."""

@@ -28,6 +28,8 @@ class Ids(Protocol):
 
     def add_again(self, record: Record, position: int) -> None: ...
 
+    def synced(self) -> None: ...
+
     def has_room(self, ids: int) -> bool: ...
 
     def tend(self, now: float) -> None: ...
@@ -171,6 +173,8 @@ class Journal:
     def sync(self) -> None:
         """Return when all that was appended is on disk. Raises OSError, after which the process must end."""
         self.log.sync()
+        if self.ids is not None:
+            self.ids.synced()
         if self.log.filled:
             self._seal()
 
