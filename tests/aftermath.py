@@ -19,6 +19,7 @@ from exchange.core.matching import Matching
 from exchange.core.messages import Heartbeat
 from exchange.core.requests import SIDE_NAMES, NewOrder, Record
 from exchange.pipeline.codec import decode_record, encode
+from tests.support import wait_until
 from tests.trader import Key, Message
 
 HEADER = struct.Struct("<8sIQQI")
@@ -116,6 +117,18 @@ def stored_up_to(dsn: str, queues: Queues) -> bool:
     with psycopg.connect(dsn, connect_timeout=5) as connection:
         applied = connection.execute("SELECT asset, sequence FROM applied").fetchall()
     return dict(applied) == {asset: len(queue) for asset, queue in queues.items() if asset}
+
+
+def settled_journal(config: Config, dsn: str, seconds: float = 60.0) -> Queues:
+    """Return the journal's records as soon as the database has all of them; what is due by the clock may still come."""
+    journals: list[Queues] = []
+
+    def settled() -> bool:
+        journals.append(read_journal(config))
+        return stored_up_to(dsn, journals[-1])
+
+    wait_until(settled, "the database has all that the journal has", seconds, pause=0.2)
+    return journals[-1]
 
 
 def check_tables(dsn: str, results: dict[str, list[EventRecord]]) -> None:

@@ -27,7 +27,7 @@ import zmq
 
 from exchange.audit.audit import audit
 from exchange.pipeline.faults import POINTS, VARIABLE
-from tests.aftermath import check_acks, check_event_logs, check_tables, published, read_journal, stored_up_to
+from tests.aftermath import check_acks, check_event_logs, check_tables, published, settled_journal
 from tests.daemons import Daemons, name_of
 from tests.database import database, postgres
 from tests.integration.outsider import Message, Peer
@@ -158,9 +158,8 @@ class Trial:
         trader, config = self.trader, self.daemons.config
         trader.drain(60)
         wait_until(lambda: time.time_ns() > trader.last_expiry + EXPIRY_NS, "all that expires has expired")
-        queues = read_journal(config)
+        queues = settled_journal(config, self.daemons.dsn)
         check_acks(queues, trader.acks, trader.requests)
-        wait_until(lambda: stored_up_to(self.daemons.dsn, queues), "all is in the database", 60)
         results = check_event_logs(config, queues)
         check_tables(self.daemons.dsn, results)
         audit(config, self.daemons.dsn, complete=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from exchange.audit.audit import audit
 from exchange.core.requests import Expire, MassCancel
-from tests.aftermath import check_acks, check_event_logs, read_journal, stored_up_to
+from tests.aftermath import check_acks, check_event_logs, settled_journal
 from tests.daemons import Daemons
 from tests.integration import jumping_clock
 from tests.integration.outsider import Message, Peer
@@ -106,8 +106,7 @@ def test_times_never_run_backwards_and_no_event_changes_while_the_clock_is_set_a
             wait_until(lambda: time.time_ns() > trader.last_expiry + SECOND, "all that expires has expired")
             clock.set(0)
 
-            wait_until(lambda: stored_up_to(dsn, read_journal(daemons.config)), "all is stored")
-            queues = read_journal(daemons.config)
+            queues = settled_journal(daemons.config, dsn)
             of_trader = {asset: [each for each in queue if each.account in ACCOUNTS] for asset, queue in queues.items()}
             check_acks(of_trader, trader.acks, trader.requests)
             check_event_logs(daemons.config, queues)
