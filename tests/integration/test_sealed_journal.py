@@ -425,7 +425,7 @@ def test_a_crash_between_any_two_changes_of_files_loses_nothing_that_was_synced(
         disk = TestedDisk(crash_at, torn)
         handler = Handler(folder, disk)
         try:
-            handler.open().run(random.Random(seed), 60)
+            handler.open().run(random.Random(seed), 35)
             break
         except Crash:
             disk.close_all()
@@ -446,7 +446,7 @@ def test_a_crash_between_any_two_changes_of_files_loses_nothing_that_was_synced(
         shutil.rmtree(folder)
         crash_at += 1
     handler.close()
-    assert crash_at > 60
+    assert crash_at > 40
 
 
 # -- archive -----------------------------------------------------------------------------------------------------------

@@ -208,6 +208,25 @@ def test_damage_in_a_sealed_segment_is_not_served_and_made_again(folder: Path) -
         assert files(folder).keys() == whole.keys()
 
 
+def test_where_segment_and_seal_are_damaged_both_the_segment_is_dropped_whole(folder: Path) -> None:
+    segment, seal = names(folder, ".log")[2], names(folder, ".seal")[2]
+    for name, offset in ((segment, 500), (seal, -10)):
+        data = bytearray((folder / name).read_bytes())
+        data[offset] ^= 1
+        (folder / name).write_bytes(data)
+    event_log = opened(folder)
+    with pytest.raises(Damaged, match=rf"{segment}: offset \d+: the record is damaged") as caught:
+        replayed(event_log)
+    first = caught.value.sequence
+    assert first == event_log.index.firsts[2]
+    event_log.drop_from(first + 1)
+    assert event_log.index.last == first - 1
+    append_rest(event_log)
+    event_log.tend(0.0)
+    check(event_log)
+    event_log.close()
+
+
 def test_a_sealed_segment_that_was_cut_off_is_dropped_with_what_follows_and_made_again(folder: Path) -> None:
     whole = files(folder)
     name = names(folder, ".log")[2]
@@ -355,6 +374,8 @@ def test_a_log_goes_on_without_the_segments_that_were_archived(folder: Path, des
                 event_log.replay(sequence)
             with pytest.raises(Archived, match="was moved away"):
                 event_log.read(sequence)
+        with pytest.raises(Archived, match="was moved away"):
+            event_log.drop_from(first - 1)
         event_log.append(b"next")
         event_log.write()
         assert event_log.read(COUNT + 1) == b"next"

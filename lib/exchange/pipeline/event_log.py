@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from exchange.pipeline.log import Log
+from exchange.pipeline.log import SEGMENT_HEADER_BYTES, Damaged, Log
 from exchange.pipeline.log_index import Indexes
 from exchange.pipeline.seals import Draft
 from exchange.pipeline.world import World
@@ -37,7 +37,11 @@ class EventLog:
 
         There may be more damage before it: see then what `index.last` is.
         """
-        self.log.drop_from(self.index.position(sequence))
+        try:
+            position = self.index.position(sequence)
+        except Damaged:  # its segment and the seal both are
+            position = self.index.base_of(sequence) + SEGMENT_HEADER_BYTES
+        self.log.drop_from(position)
         self._prepare()
         self.open()
 

@@ -88,6 +88,8 @@ class Log(LogReader):
         Its end may be before the position, if there is damage too.
         """
         assert not self.durable, "what was acknowledged is not dropped"
+        if position < self.bases[0]:
+            raise self._archived(position)
         number = bisect_right(self.bases, position) - 1
         segment = self.segments[number]
         self.sealer.forget_from(segment.base)

@@ -90,6 +90,12 @@ class Index:
         base, offsets = self.offsets(sequence, 1)
         return base + offsets[0]
 
+    def base_of(self, sequence: int) -> int:
+        """Return the base of the segment that a record is in."""
+        if sequence >= self._first:
+            return self._base
+        return self.bases[bisect_right(self.firsts, sequence) - 1]
+
     def offsets(self, sequence: int, count: int) -> "tuple[int, array[int]]":
         """Return a segment's base and, of `count` records from a sequence on, the offsets of those that are in it."""
         if not 1 <= sequence <= self.last:
@@ -130,8 +136,8 @@ class Index:
         sequence = max(sequence, 1)
         if sequence > self.last:
             return stream_message(self.name, self.last, ())
-        base, offsets = self.offsets(sequence, MOST_RECORDS)
         try:
+            base, offsets = self.offsets(sequence, MOST_RECORDS)
             bodies = self.indexes.log.read_at(base, offsets, limit)
         except Damaged as error:
             error.sequence = sequence

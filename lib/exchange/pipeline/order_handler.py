@@ -8,6 +8,7 @@ One turn of the loop: what the matching daemons report, what is due by the clock
 since somebody was silent, the operators' acts; then `commit`.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
@@ -25,6 +26,7 @@ from exchange.core.timers import Timers
 from exchange.pipeline import codec, sockets
 from exchange.pipeline.clock import Clock
 from exchange.pipeline.journal import Journal
+from exchange.pipeline.log import Archived
 
 MAX_BATCH = 100  # requests in one frame
 PATH = re.compile(r"\$\.(\w+)")
@@ -35,6 +37,8 @@ CHOICES: dict[str, tuple[str, ...]] = {  # what may stand in the fields that tak
 CHOICES["status"] = get_args(Status)  # an operator's
 COUNT_RETRY_SECONDS = 1.0  # after which a count of open orders that has not come is asked for again
 MAX_TEXT = 400  # characters of a decoding error's text, which may quote a key of any length
+
+logger = logging.getLogger(__name__)
 
 
 class OrderHandler:
@@ -128,12 +132,20 @@ class OrderHandler:
                 continue
             control = codec.decode_control(payload)
             if isinstance(control, codec.Replay):
-                sockets.send_reply(self.daemons, envelope, self.journal.replay(control.asset, control.sequence))
+                self._serve_replay(envelope, control)
             elif isinstance(control, codec.Progress):
                 self._note_progress(control)
                 self._ask_for_count(envelope, control.asset)
             elif isinstance(control, codec.OpenOrders) and self.limits is not None:
                 self.limits.note_open(control.asset, control.sequence, control.counts, control.complete)
+
+    def _serve_replay(self, envelope: list[bytes], control: codec.Replay) -> None:
+        try:
+            reply = self.journal.replay(control.asset, control.sequence)
+        except Archived as error:
+            logger.warning("%s: its matching daemon asks for request %d: %s", control.asset, control.sequence, error)
+        else:
+            sockets.send_reply(self.daemons, envelope, reply)
 
     def _note_progress(self, progress: codec.Progress) -> None:
         asset = progress.asset
