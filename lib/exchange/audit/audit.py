@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exchange.audit.asset import AssetAudit
-from exchange.audit.database import Database, DatabaseError
+from exchange.audit.database import Database, DatabaseError, one_line
 from exchange.audit.findings import AssetSummary, Difference, Summary, UnknownAsset, Unreadable
 from exchange.audit.journal import Journal, Progress
 from exchange.audit.log_files import LogFiles
@@ -46,7 +46,7 @@ def audit(
         journal = Journal([config.journal_folder, *older_segments(archives, "journal"), *archives])
         summary = go_through(config, journal, database, archives, asset, progress)
     except DatabaseError as error:
-        raise Unreadable(f"the database can't be read any more: {str(error).strip()}; verify again") from None
+        raise Unreadable(f"the database can't be read any more: {one_line(error)}; verify again") from None
     finally:
         if database is not None:
             database.close()

@@ -48,6 +48,10 @@ class Applied(Struct, frozen=True):
     time: str = ""
 
 
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 class Database:
     """What is stored, as of when this was made. `close` it.
 
@@ -70,7 +74,7 @@ class Database:
         except DatabaseError as error:
             self.close()
             raise Unreadable(
-                f"the database can't be read: {str(error).strip()}; start it (while the exchange is stopped: "
+                f"the database can't be read: {one_line(error)}; start it (while the exchange is stopped: "
                 ".venv/bin/python -m daemons.postgres runs the embedded one), or leave it out with --no-database"
             ) from None
         except BaseException:

@@ -29,6 +29,10 @@ class Difference(Exception):
         super().__init__(what)
         self.finding = Finding(check, what, **more)
 
+    def __str__(self) -> str:
+        fields = ((name, getattr(self.finding, name)) for name in Finding.__struct_fields__)
+        return "; ".join(f"{name}: {value}" for name, value in fields if value is not UNSET)
+
     def at(self, **place: Any) -> "Difference":
         """Fill in what is not known yet, and return the difference."""
         for name, value in place.items():
