@@ -199,7 +199,7 @@ def test_room_is_made_ahead_and_none_is_said_before_it_is_needed(
     disk.free = 0
     position = 0
     with caplog.at_level(logging.WARNING):
-        while table.has_room():
+        while table.room:
             position += 1
             table.add({table.hash(str(position)): position})
             world.run()
@@ -212,9 +212,9 @@ def test_room_is_made_ahead_and_none_is_said_before_it_is_needed(
     assert not world.waiting, "it is tried again after a second"
     disk.free = 2**40
     table.tend(1.1)
-    assert not table.has_room()
+    assert not table.room
     world.run()
-    assert table.has_room()
+    assert table.room
     table.add({table.hash("one more"): 9999})
     assert positions(table, "one more") == {9999}
     table.close()

@@ -55,7 +55,7 @@ class Unusable(Exception):
 
 
 class NoRoom(Exception):
-    """The table is full, and its next file could not be allocated yet: `has_room` said no."""
+    """The table is full, and its next file could not be allocated yet: there was no `room`."""
 
 
 class Mapped(NamedTuple):
@@ -87,6 +87,7 @@ class IdTable:
         self._filter = Mapped(memoryview(b""), -1)
         self._files: list[Mapped] = []  # the last one is added to
         self._left = 0  # how many more it takes
+        self.room = 0  # how many ids are sure to find room on disk
         self._prepare_at = slots // 4  # how many it still takes when the next is allocated
         self._next: Mapped | None = None
         self._preparing = self._started = False
@@ -106,6 +107,7 @@ class IdTable:
             file = self._open(self._path(number), self.slots * SLOT_BYTES)
             self._files.append(Mapped(file.content.cast("Q"), file.file))
         self._left = max(self.slots // 2 - _estimate(self._files[-1].content), 0)
+        self._count_room()
 
     def _open(self, path: Path, size: int) -> Mapped:
         try:
@@ -147,7 +149,7 @@ class IdTable:
         return int.from_bytes(self.world.random_bytes(8), "little") >> 64 - bits
 
     def start(self) -> None:
-        """From now on room is made beside the loop, and `has_room` is asked before an `add`; so far `add` made it."""
+        """From now on room is made beside the loop, and an `add` needs it (see `room`); so far `add` made it."""
         self._started = True
         if self._left <= self._prepare_at:
             self._prepare()
@@ -204,6 +206,7 @@ class IdTable:
                 slots[place] = entry
                 left -= 1
         self._left = left
+        self._count_room()
         if left <= self._prepare_at and self._started and not self.error:
             self._prepare()
 
@@ -235,9 +238,8 @@ class IdTable:
 
     # -- room ----------------------------------------------------------------------------------------------------------
 
-    def has_room(self, ids: int = 1) -> bool:
-        """Return whether so many more ids, fewer than a file takes, are sure to find room."""
-        return self._left >= ids or self._next is not None
+    def _count_room(self) -> None:
+        self.room = self._left + (0 if self._next is None else self.slots // 2)
 
     def tend(self, now: float) -> None:
         """Try again, a second after it failed, to allocate the next file. `now` is in seconds."""
@@ -258,6 +260,7 @@ class IdTable:
     def _attempt(self) -> None:
         try:
             self._next = self._allocate_slots()
+            self._count_room()
             self.error = ""
         except OSError as error:
             if self.error != str(error):
@@ -275,6 +278,7 @@ class IdTable:
         self._files.append(self._next)
         self._next = None
         self._left = self.slots // 2
+        self._count_room()
 
     def _allocate_slots(self) -> Mapped:
         mapped = self._allocate(self.slots * SLOT_BYTES)

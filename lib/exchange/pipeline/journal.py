@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 class Ids(Protocol):
     """Who knows where in the journal each id that clients chose was used; `taken_requests.py` is one."""
 
-    def add(self, record: Record, position: int) -> None: ...
+    def add_order(self, record: Record, request: NewOrder, position: int) -> None: ...
+
+    def add_request(self, record: Record, position: int) -> None: ...
 
     def add_again(self, record: Record, position: int) -> None: ...
 
@@ -153,8 +155,10 @@ class Journal:
         (self.by_name.get(record.asset) or self._index(record.asset)).add(offset)
         if type(record.request) is NewOrder:
             self.orders.add(offset)
-        if self.ids is not None:
-            self.ids.add(record, position)
+            if self.ids is not None:
+                self.ids.add_order(record, record.request, position)
+        elif self.ids is not None:
+            self.ids.add_request(record, position)
         return body
 
     def append_together(self, records: list[Record]) -> list[bytes]:

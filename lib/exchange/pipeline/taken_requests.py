@@ -32,27 +32,35 @@ class TakenRequests:
 
     # -- what is taken -------------------------------------------------------------------------------------------------
 
-    def add(self, record: Record, position: int) -> None:
-        """Note a record that was appended at a position."""
+    def add_order(self, record: Record, request: NewOrder, position: int) -> None:
+        """Note a new order that was appended at a position."""
+        client_order_id = request.client_order_id
+        account, sought, hash_ = self._sought
+        if client_order_id is not sought or record.account != account:
+            hash_ = self.table.hash(f"{record.account}/{client_order_id}")
+        latest = self._latest
+        latest[client_order_id] = record
+        if len(latest) >= LATEST_ORDERS:
+            self._before, self._latest = latest, {}
+        self._add(hash_, record, position)
+
+    def add_request(self, record: Record, position: int) -> None:
+        """Note another request, if it has an id and may be sent again."""
+        request_id = _request_id(record)
+        if request_id is None:
+            return
+        hash_ = self.table.hash(f"{record.account}#{request_id}")
         request = record.request
-        if type(request) is NewOrder:
-            client_order_id = request.client_order_id
-            account, sought, hash_ = self._sought
-            if client_order_id is not sought or record.account != account:
-                hash_ = self.table.hash(f"{record.account}/{client_order_id}")
-            latest = self._latest
-            latest[client_order_id] = record
-            if len(latest) >= LATEST_ORDERS:
-                self._before, self._latest = latest, {}
-        else:
-            request_id = _request_id(record)
-            if request_id is None:
+        if type(request) is MassCancel:
+            if request.part > 1:
+                self._groups[hash_].append(record)
                 return
-            hash_ = self.table.hash(f"{record.account}#{request_id}")
-            if type(request) is MassCancel:
-                self._groups.setdefault(hash_, []).append(record)
-                if request.part > 1:
-                    return
+            self._add(hash_, record, position)
+            self._groups[hash_] = [record]
+        else:
+            self._add(hash_, record, position)
+
+    def _add(self, hash_: int, record: Record, position: int) -> None:
         if hash_ in self._unsynced:
             self.synced()  # of two ids with one hash, none may be forgotten
         self._unsynced[hash_] = position
@@ -78,7 +86,7 @@ class TakenRequests:
 
     def has_room(self, ids: int) -> bool:
         """Return whether so many more are sure to find room on disk."""
-        return self.table.has_room(len(self._unsynced) + ids)
+        return self.table.room - len(self._unsynced) >= ids
 
     def tend(self, now: float) -> None:
         """Try again what failed for want of room. `now` in seconds."""
@@ -156,8 +164,6 @@ def _is_request(record: Record, account: str, request_id: str | int) -> bool:
 def _request_id(record: Record) -> RequestId:
     """Return the id by which a request other than a new order may be sent again."""
     request = record.request
-    kind = type(request)
-    if kind is CancelOrder or kind is AmendOrder or kind is MassCancel:
-        assert isinstance(request, CancelOrder | AmendOrder | MassCancel)
+    if type(request) is CancelOrder or type(request) is AmendOrder or type(request) is MassCancel:
         return request.request_id
     return None
