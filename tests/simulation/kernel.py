@@ -5,6 +5,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 START_NS = 1_700_000_000_000_000_000
 MOST_TURNS = 200_000  # of one run: beyond that it goes in circles
@@ -18,6 +19,17 @@ class Killed(BaseException):
 
 class Failed(AssertionError):
     """Something that was promised does not hold."""
+
+
+class Result(NamedTuple):
+    """What came of a seed: what failed, if anything did, and what happened."""
+
+    seed: int
+    error: str
+    digest: int
+    turns: int
+    seconds: float
+    seen: Counter[str]
 
 
 class Actor:

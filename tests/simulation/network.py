@@ -21,6 +21,13 @@ POLLIN = int(zmq.POLLIN)
 INTERNAL, CLIENT = "internal", "client"
 
 
+class Nothing(zmq.Again):
+    """Nothing to read, no room to send. (pyzmq's own looks its text up, which takes longer than a turn.)"""
+
+    def __init__(self) -> None:
+        Exception.__init__(self)
+
+
 class Pipe:
     """One direction of a connection: messages with the times at which they arrive, rising."""
 
@@ -214,7 +221,7 @@ class Socket:
             self.life.call("recv")
         link, at = self._next()
         if link is None or at > self.now():
-            raise zmq.Again()
+            raise Nothing
         pipe = link.inbound(self)
         _, frames = pipe.messages.popleft()
         if not link.live and not pipe.messages:
@@ -305,7 +312,7 @@ class Socket:
                     return
             if not (self.keeps and not any(link.live for link in self.links) and len(self.pending) < most):
                 network.kernel.seen["queue full"] += any(link.live for link in self.links)
-                raise zmq.Again()
+                raise Nothing
             self.pending.append(frames)
 
 

@@ -69,6 +69,7 @@ class Life(World):
         self.jobs: deque[Callable[[], None]] = deque()
         self.thread = Thread(self)
         self.forked_until = 0.0
+        self.in_copy = False
         self.closing: list[Callable[[], None]] = []  # what others notice when it ends
 
     @property
@@ -80,7 +81,7 @@ class Life(World):
         self.calls += 1
         if self.calls == self.kill_at or self.over:
             if not self.over:
-                self.kernel.fault("kill", self.process.name, "at", what)
+                self.kernel.fault("kill in a forked copy" if self.in_copy else "kill", self.process.name, "at", what)
                 self.kernel.seen[f"kill at {what}"] += 1
             self.over = True
             raise Killed
@@ -125,6 +126,9 @@ class Life(World):
     def time_ns(self) -> int:
         return self.kernel.time_ns(self.local)
 
+    def random_bytes(self, count: int) -> bytes:
+        return self.kernel.chance.randbytes(count)
+
     def sleep(self, seconds: float) -> None:
         self.local += seconds
 
@@ -151,13 +155,14 @@ class Life(World):
         kill_at, calls = self.kill_at, self.calls
         self.kill_at = calls + chance.randint(1, 12) if chance.random() < 0.1 else 0
         self.kernel.seen["forked"] += 1
+        self.in_copy = True
         try:
             job()
         except Killed:
             self.over = False
-            self.kernel.seen["forked copy killed"] += 1
         except OSError as error:
             self.kernel.note("forked copy failed", str(error))
+        self.in_copy = False
         self.kill_at = kill_at and kill_at + self.calls - calls
         return True
 
