@@ -78,8 +78,12 @@ def days(text: str) -> float:
 
 
 def applied(config: Config) -> Any:
+    """Return how far each asset is stored, nothing where the logger has not made its tables yet."""
     with psycopg.connect(database_dsn(config), connect_timeout=10) as connection:
-        return read_applied(connection)
+        try:
+            return read_applied(connection)
+        except psycopg.errors.UndefinedTable:
+            return {}
 
 
 def show(options: Any, plans: list[Plan]) -> None:
