@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import shutil
 import struct
 import time
 import zlib
@@ -35,11 +36,19 @@ SNAPSHOT_HEAD = 28
 HASH_BYTES = 32
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    """Return an exchange whose asset has been traded by the journal's, the event log's and the snapshots' own code."""
-    config = write_config(tmp_path)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the data folder that the journal's, the event log's and the snapshots' own code has left."""
+    config = write_config(tmp_path_factory.mktemp("written"))
     write_by_daemons(config)
+    return config.data
+
+
+@pytest.fixture
+def config(tmp_path: Path, written: Path) -> Config:
+    """Return an exchange with a copy of it, to be changed."""
+    config = write_config(tmp_path)
+    shutil.copytree(written, config.data)
     return config
 
 
@@ -63,7 +72,9 @@ def write_by_daemons(config: Config) -> None:
     for record in journal_records(records):
         wait_until(lambda: journal.has_room(1), "there is room for a record", pause=0.001)
         journal.append(record)
-        journal.sync()
+        if record.sequence % 10 == 0:
+            journal.sync()
+    journal.sync()
     wait_for_seals(config.journal_folder, journal.tend)
     journal.close()
 

@@ -49,6 +49,12 @@ def config(tmp_path: Path) -> Config:
     return write_config(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have damage looked at again at once: nobody is in the middle of writing these files."""
+    monkeypatch.setattr("exchange.audit.log_files.PAUSE_S", 0)
+
+
 def segments(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.log"))
 
@@ -126,9 +132,8 @@ def test_logs_of_former_programs_are_compared_by_value(config: Config) -> None:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_flipped_bit_is_found_wherever_it_is(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flipped_bit_is_found_wherever_it_is(config: Config) -> None:
     """In an event log's last record it looks like a write that was not finished: then that record is missing."""
-    monkeypatch.setattr("exchange.audit.log_files.PAUSE_S", 0)  # nobody writes these files
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
