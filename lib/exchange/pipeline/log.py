@@ -29,6 +29,7 @@ from exchange.pipeline.log_format import (
     Archived,
     Damaged,
     Segment,
+    durable_before,
     read_file,
     segment_header,
     segment_name,
@@ -51,6 +52,8 @@ __all__ = [
     "segment_name",
 ]
 
+RECORD_BYTES = RECORD.size  # of a record's header
+
 logger = logging.getLogger(__name__)
 
 
@@ -70,6 +73,7 @@ class Log(LogReader):
         self.segment_bytes = segment_bytes
         self.sealer = Sealer(world, durable)
         self.allocator: Allocator | None = None
+        self.until = 0  # the position up to which the last segment takes records
 
     def forget_from(self, position: int) -> None:
         """Take the records from a position on, in the last segment, for an unfinished write. `start_writing` next."""
@@ -143,6 +147,7 @@ class Log(LogReader):
 
     def _open_last(self, segment: Segment) -> None:
         self.file = self.disk.open(segment.path)
+        self.until = segment.base + segment.size
         if self.tail is not None:
             path, offset, size = self.tail
             logger.warning("%s: offset %d: cut off an unfinished write of %d bytes", path, offset, size)
@@ -155,8 +160,21 @@ class Log(LogReader):
             while done < segment.size:
                 self.disk.write(self.file, ZEROS[: segment.size - done], done)
                 done += len(ZEROS)
+            self._write_end_again(segment)
             self.disk.sync(self.file)
             self.disk.sync_folder(self.folder)  # whoever gave the segment its name may have been killed before that
+
+    def _write_end_again(self, segment: Segment) -> None:
+        """Write what was not known to be on disk when it was written once more, for a sync to come to put it there.
+
+        After a sync that failed, whose process ended with that, the kernel may take it for written: it can be read, and
+        the next sync would pass it over.
+        """
+        end = self.end - segment.base
+        data = self.disk.read(self.file, end, 0)
+        start = max(durable_before(data, end) - segment.base, SEGMENT_HEADER_BYTES)
+        if start < end:
+            self.disk.write(self.file, data[start:], start)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -165,9 +183,8 @@ class Log(LogReader):
 
         Raises NoRoom, changing nothing, where `has_room` says no.
         """
-        size = RECORD.size + len(body)
-        segment = self.segments[-1]
-        if self.end + size > segment.base + segment.size:
+        size = RECORD_BYTES + len(body)
+        if self.end + size > self.until:
             self._rotate(size)
         chained = CHAINED.pack(self.checksum, len(body), self.durable_end)
         self.checksum = checksum = zlib.crc32(body, zlib.crc32(chained))
@@ -178,15 +195,13 @@ class Log(LogReader):
 
     def has_room(self, size: int) -> bool:
         """Return whether records of `size` bytes in all, headers included, can be appended without a new allocation."""
-        segment = self.segments[-1]
-        if self.end + size <= segment.base + segment.size or self.allocator is None:
+        if self.end + size <= self.until or self.allocator is None:
             return True
         return size <= self.segment_bytes - SEGMENT_HEADER_BYTES and self.allocator.ready
 
     def keep_together(self, size: int) -> None:
         """Make sure that the next `size` bytes of records go to one segment and, so, to one write."""
-        segment = self.segments[-1]
-        if self.end + size > segment.base + segment.size:
+        if self.end + size > self.until:
             self._rotate(size)
 
     def write(self) -> None:
@@ -259,6 +274,7 @@ class Log(LogReader):
         self.file = file
         self.segments.append(Segment(path, base, total, self.checksum))
         self.bases.append(base)
+        self.until = base + total
         self._begin_segment(base)
         self.crc = zlib.crc32(header)
         self.end = self.buffer_start = base + SEGMENT_HEADER_BYTES

@@ -151,6 +151,17 @@ def written_after(data: bytes, offset: int, base: int) -> bool:
     return False
 
 
+def durable_before(data: bytes, end: int) -> int:
+    """Return the position up to which the log was on disk when the record that ends at `end` was written; 0: none."""
+    at = data.rfind(MAGIC_BYTES, 0, end)
+    while at >= 0:
+        body = parse_alone(data, at)
+        if body is not None and at + RECORD.size + len(body) == end:
+            return int(RECORD.unpack_from(data, at)[4])
+        at = data.rfind(MAGIC_BYTES, 0, at + len(MAGIC_BYTES) - 1)
+    return 0
+
+
 def written_to(data: bytes) -> int:
     """Return the offset behind the last byte of a segment that is not zero."""
     return len(data.rstrip(b"\0"))
