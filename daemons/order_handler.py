@@ -172,7 +172,7 @@ def report(page: StatusPage, handler: OrderHandler) -> None:
     queues = handler.entry.queues
     state = "running"
     if not handler.journal.has_room(1):
-        state = "busy: no room on disk for the next segment of the journal"
+        state = "busy: no room on disk for the next segment of the journal, or for more ids"
     elif handler.monotonic() - handler.dropped_at < DROPPED_SECONDS:
         state = "running; a client does not read its replies, and loses them"
     page.write(
@@ -182,6 +182,7 @@ def report(page: StatusPage, handler: OrderHandler) -> None:
         rejected=handler.rejected,
         dropped_replies=handler.dropped,
         remembered_ids=handler.entry.remembered_ids,
+        recent_orders=len(handler.entry.order_accounts),
     )
 
 

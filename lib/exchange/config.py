@@ -60,7 +60,7 @@ class Journal:
 class Limits:
     max_backlog: int = 1_000_000
     max_batch_requests: int = 1_000
-    max_remembered_ids: int = 10_000_000
+    max_remembered_ids: int = 100_000_000
     retained_messages: int = 10_000_000
     retained_orders: int = 100_000
     send_queue: int = 100_000

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from exchange.core import requests
 from exchange.core.asset import Asset, Status
-from exchange.core.order_memory import AssetQueue, Journal, Limits, OrderMemory, Timers
+from exchange.core.order_memory import MOST_ACCOUNTS, AssetQueue, Journal, Limits, OrderMemory, Timers
 from exchange.core.request_checks import Rejection, check_account
 from exchange.core.requests import MassCancelReason, Record, Request
 
@@ -162,22 +162,26 @@ class ExchangeActs(OrderMemory):
         listed = [name for name, queue in self.queues.items() if queue.listed]
         raise Rejection("unknown_asset", f"asset {asset!r:.80}: not traded here; there are {', '.join(listed[:20])}")
 
-    def _check_bounds(self, queue: AssetQueue, remembers: bool, records: int = 1) -> None:
+    def _check_bounds(self, queue: AssetQueue, remembers: str | None, records: int = 1) -> None:
         """Raise Rejection where one of the bounds of the exchange is reached.
 
-        `remembers` says whether the request has an id to be remembered. One that has none is taken when no more ids
-        can be: whoever can't enter an order any more must be able to cancel. An asset that is listed no more takes
+        `remembers` is the account of a request that has an id to be remembered. One that has none is taken when no more
+        ids can be: whoever can't enter an order any more must be able to cancel. An asset that is listed no more takes
         nothing new; what repeats an earlier request has been answered before this is asked.
         """
         if not queue.listed:
             self._reject_asset(queue.name)
         if queue.sequence - queue.applied >= self.max_backlog:
             raise Rejection("busy", f"{queue.name} has {self.max_backlog} requests waiting, its bound; try again later")
-        if remembers:
-            self._check_memory()
+        if remembers is not None:
+            self._check_memory(remembers)
         self._check_room(records)
 
-    def _check_memory(self) -> None:
+    def _check_memory(self, account: str) -> None:
+        if len(self.accounts) >= MOST_ACCOUNTS and account not in self.accounts:
+            raise Rejection(
+                "busy", f"{MOST_ACCOUNTS} accounts are known, the bound; use one of them; tell the operator"
+            )
         if self.remembered_ids >= self.max_remembered_ids:
             raise Rejection(
                 "busy",

@@ -138,7 +138,7 @@ class OrderEntry(ExchangeActs):
             queue.status.check_order(queue.name, order_type, time_in_force)
         if limits is not None:
             limits.check_order(account, queue.name, quantity, price)
-        self._check_bounds(queue, True)
+        self._check_bounds(queue, account)
         order_id = self.next_order_id
         request = requests.NewOrder(
             order_id, client_order_id, side, quantity, price, order_type, time_in_force, instructions
@@ -222,7 +222,7 @@ class OrderEntry(ExchangeActs):
         if not queues:
             raise Rejection("unknown_asset", "asset: none is traded here now")
         for queue in queues:
-            self._check_bounds(queue, request_id is not None, parts)
+            self._check_bounds(queue, None if request_id is None else account, parts)
         taken = [
             self._take(queue, account, requests.MassCancel(side, request_id, every, part, parts))
             for part, queue in enumerate(queues, 1)
@@ -250,7 +250,7 @@ class OrderEntry(ExchangeActs):
         account = self._account_of(message, cancels=type(message) is messages.CancelAllAfter)
         request_id = None if message.request_id is UNSET else check_request_id(message.request_id)
         if account not in self.accounts:
-            self._check_memory()
+            self._check_memory(account)
         self._check_room(1)
         record = self._take(self.exchange, account, make(request_id))
         return Ack(request=TYPE_NAMES[type(message)], time=record.time, request_id=message.request_id)
@@ -339,7 +339,7 @@ class OrderEntry(ExchangeActs):
         request: requests.AmendOrder | requests.CancelOrder,
         order_id: int,
     ) -> Ack:
-        self._check_bounds(queue, request.request_id is not None)
+        self._check_bounds(queue, None if request.request_id is None else account)
         return _order_ack(message, self._take(queue, account, request), order_id)
 
     def _known_order(

@@ -16,7 +16,7 @@ from exchange.core.requests import EXCHANGE, OrderType, Record
 from exchange.core.trading_status import TradingStatus, first_status
 
 RECENT_ORDERS = 2**19  # of which is known whose they are without a look into the journal, at least; twice that at most
-MOST_ACCOUNTS = 1_000_000
+MOST_ACCOUNTS = 1_000_000  # about 400 bytes each
 ORDER_TYPES: tuple[OrderType, ...] = ("limit", "market", "stop", "stop_limit")
 TYPE_PLACES: dict[OrderType, int] = {order_type: place for place, order_type in enumerate(ORDER_TYPES)}
 

@@ -175,10 +175,9 @@ class IdTable:
         """What tells this table from another that was made in its place, and how many files of slots it has."""
         return self.number, len(self._files)
 
-    def check(self, table: int, files: int) -> None:
-        """Raise Unusable unless this is the table of that identity, and has all that it had then."""
-        if self.identity[0] != table or self.identity[1] < files:
-            raise Unusable(f"{self.folder}: the table of ids was made later, and does not have all from before")
+    def has_all(self, number: int, files: int) -> bool:
+        """Return whether this is the table of that identity, and has all files that it had then."""
+        return self.identity[0] == number and self.identity[1] >= files
 
     # -- ids -----------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 class Ids(Protocol):
-    """Who knows where in the journal each id that clients chose was used; `taken_requests.py` is one."""
+    """Who knows where in the journal each id that clients chose was used; `taken_requests.py` is one.
+
+    `complete` says whether it has the ids up to the state that was restored; else a start reads the whole journal.
+    """
+
+    complete: bool
 
     def add_order(self, record: Record, request: NewOrder, position: int) -> None: ...
 
@@ -79,6 +84,7 @@ class Journal:
         stateless = True  # whether the newest seal has no state of use
         if restore_state is not None:
             restored, stateless = self._restore_state(restore_state)
+        all_ids = self.ids is not None and not self.ids.complete
         group: list[tuple[int, Record]] = []  # of a mass cancel, until it is whole
 
         def on_record(position: int, body: bytes) -> None:
@@ -91,9 +97,9 @@ class Journal:
                 if at >= sealed:
                     for name in streams_of(each):
                         self._index(name).add(at - self.log.base)
+                if self.ids is not None and (all_ids or at >= restored):
+                    self.ids.add_again(each, at)
                 if at >= restored:
-                    if self.ids is not None:
-                        self.ids.add_again(each, at)
                     restore(each)
             group.clear()
 
@@ -104,7 +110,7 @@ class Journal:
             sealed = seal.base + seal.end
             return True
 
-        self.log.scan(on_record, on_sealed, restored)
+        self.log.scan(on_record, on_sealed, 0 if all_ids else restored)
         if group:
             self.log.forget_from(group[0][0])
         for asset, sequence in downstream.items():
@@ -116,7 +122,7 @@ class Journal:
                 )
         self.log.start_writing()
         segments = self.log.segments
-        if stateless and self.state is not None and len(segments) > 1 and segments[-2].sealed:
+        if (stateless or all_ids) and self.state is not None and len(segments) > 1 and segments[-2].sealed:
             self.log.filled.append(self.indexes.find_again(segments[-2].base))
         self._seal()
 

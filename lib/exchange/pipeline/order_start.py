@@ -37,7 +37,7 @@ def open_ids(world: World, journal: Journal) -> TakenRequests:
     except id_table.Unusable as error:
         table.close()
         if has_records(world, folder):
-            logger.warning("%s; it is made again from the whole journal", error)
+            logger.warning("%s; it is made again from the journal", error)
         table.create()
     taken = TakenRequests(journal, table)
     journal.ids = taken
@@ -64,11 +64,11 @@ def start(world: World, journal: Journal, taken: TakenRequests, entry: OrderEntr
         nonlocal from_state
         try:
             state = msgspec.msgpack.decode(data, type=SealedState)
-            table.check(state.table, state.table_files)
             order_entry_state.restore(entry, state.entry)
-        except (msgspec.DecodeError, UnusableState, id_table.Unusable) as error:
+        except (msgspec.DecodeError, UnusableState) as error:
             logger.warning("%s: a state can't be used: %s", journal.log.folder, error)
             return False
+        taken.complete = table.has_all(state.table, state.table_files)
         from_state = state.requests
         return True
 
@@ -81,4 +81,6 @@ def start(world: World, journal: Journal, taken: TakenRequests, entry: OrderEntr
     journal.open(restore, applied, restore_state)
     table.start()
     seconds = world.monotonic() - began
-    logger.info("%d requests from a state, %d read from the journal, in %.1f s", from_state, read, seconds)
+    ids = "" if taken.complete else ", and all ids"
+    logger.info("%d requests from a state, %d read from the journal%s, in %.1f s", from_state, read, ids, seconds)
+    taken.complete = True

@@ -23,6 +23,7 @@ class TakenRequests:
     def __init__(self, journal: Journal, table: IdTable) -> None:
         self.journal = journal
         self.table = table
+        self.complete = True  # whether the table has all ids up to the state that was restored
         self._unsynced: dict[int, int] = {}  # positions by hash
         self._records: dict[int, Record] = {}  # those that are there
         self._groups: dict[int, list[Record]] = {}  # and of mass cancels all parts
