@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from exchange.config import Config
 from exchange.core import admin_messages, messages, requests
-from exchange.core.asset import Asset
+from exchange.core.asset import Asset, Status
 from exchange.core.messages import Ack, OrderEntryReply, Reject
 from exchange.pipeline.codec import encode
 from tests.simulation.kernel import NEVER, Actor, Failed, Kernel
@@ -17,8 +17,8 @@ from tests.simulation.network import Network, Socket, client_socket
 if TYPE_CHECKING:
     from tests.simulation.exchange import Profile
 
-decode_reply = msgspec.msgpack.Decoder(OrderEntryReply | list[OrderEntryReply]).decode  # type: ignore[arg-type]
-decode_done = msgspec.msgpack.Decoder(admin_messages.AdminReply).decode  # type: ignore[arg-type]
+decode_reply = msgspec.msgpack.Decoder(OrderEntryReply | list[OrderEntryReply]).decode
+decode_done = msgspec.msgpack.Decoder(admin_messages.AdminReply).decode
 decode = msgspec.msgpack.Decoder().decode
 
 
@@ -492,35 +492,38 @@ class Operator(Actor):
         if draw < 0.3:
             changed = msgspec.structs.replace(asset, max_quantity=10**9 + chance.randint(0, 3))
             return admin_messages.AddAsset(by="sim", definition=changed)
-        status = chance.choice(("open", "open", "open", "halted", "call", "closed"))
+        statuses: tuple[Status, ...] = ("open", "open", "open", "halted", "call", "closed")
+        status = chance.choice(statuses)
         return admin_messages.ChangeStatus(by="sim", asset=asset.asset, status=status)
 
 
 def expected(message: Any, order_id: int) -> requests.Request:
     """Return the request that the journal has to hold for a message that was acked."""
+
+    def said(name: str, otherwise: int | None = 0) -> Any:
+        value = getattr(message, name)
+        return otherwise if value is UNSET else value
+
     if type(message) is messages.NewOrder:
         instructions = requests.Instructions(
-            *(
-                0 if value is UNSET else value
-                for value in (message.stop_price, message.display_quantity, message.min_quantity)
-            ),
+            said("stop_price"),
+            said("display_quantity"),
+            said("min_quantity"),
             message.post_only,
             message.self_trade_prevention,
-            0 if message.expire_time is UNSET else message.expire_time,
+            said("expire_time"),
         )
-        plain = instructions == requests.Instructions() and message.order_type in ("limit", "market")
         return requests.NewOrder(
             order_id,
             message.client_order_id,
             requests.SIDES[message.side],
-            message.quantity,
-            0 if message.price is UNSET else message.price,
+            said("quantity"),
+            said("price"),
             message.order_type,
             message.time_in_force,
-            None if plain else instructions,
+            None if instructions == requests.Instructions() else instructions,
         )
     if type(message) is messages.CancelOrder:
-        return requests.CancelOrder(order_id, message.request_id)
+        return requests.CancelOrder(order_id, said("request_id", None))
     assert type(message) is messages.AmendOrder
-    values = [None if value is UNSET else value for value in (message.quantity, message.price)]
-    return requests.AmendOrder(order_id, *values, message.request_id)  # type: ignore[arg-type]
+    return requests.AmendOrder(order_id, said("quantity", None), said("price", None), said("request_id", None))

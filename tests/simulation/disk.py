@@ -1,8 +1,8 @@
 """A disk whose promises are those of a real one, and no more.
 
-What a process has written is there for everybody, also after a kill -9. Only what has been synced is there after a power
-failure; of anything else each sector of 512 bytes is, by chance, as it was after one of the writes since, or as it was
-before them. New, moved and removed names are there in their order up to some moment, folder by folder, unless the
+What a process has written is there for everybody, also after a kill -9. Only what has been synced is there after a
+power failure; of anything else each sector of 512 bytes is, by chance, as it was after one of the writes since, or as
+it was before them. New, moved and removed names are there in their order up to some moment, folder by folder, unless the
 folder was synced. After an error on sync the written data can still be read and later syncs succeed, but some of it
 never gets to the disk.
 """
@@ -59,8 +59,9 @@ class File:
         before, durable = bytes(self.data), self.durable
         writes = self.writes
         if self.mapped:
-            writes = [(at, before[at : at + SECTOR]) for at in range(0, len(before), SECTOR)]
-            writes = [(at, data) for at, data in writes if data != durable[at : at + SECTOR]]
+            places = range(0, len(before), SECTOR)
+            sectors = [(at, before[at : at + SECTOR]) for at in places]
+            writes = [(at, data) for at, data in sectors if data != durable[at : at + SECTOR]]
         if writes:
             how_much = chance.choice((0.0, 0.5, 0.5, 1.0))
             by_sector: dict[int, list[tuple[int, bytes]]] = {}
@@ -129,7 +130,7 @@ class Storage:
 
     def change(self, act: Callable[[dict[str, File]], None], *paths: str) -> None:
         act(self.names)
-        self.unsynced.setdefault(os.path.dirname(paths[-1]), []).append(act)
+        self.unsynced.setdefault(paths[-1].rpartition("/")[0], []).append(act)
 
     def sync_folder(self, folder: str) -> None:
         for act in self.unsynced.pop(folder, ()):

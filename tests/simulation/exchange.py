@@ -4,6 +4,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.simulation.world import Life, Machine, Process
 
 DATA = Path("/simulated/data")
 SETTLE_SECONDS = 90.0  # within which an exchange that nothing troubles any more has to come to rest
+KILLED_AT = ("", "", "", "", "write", "write", "sync", "sync", "send", "send", "rename", "open", "copied", "committed")
 MIDDAY = "22:13:"  # the time of day at which the simulated clock begins, all but its seconds
 
 
@@ -144,7 +146,7 @@ class Exchange:
         self.processes: dict[str, Process] = {}
         self.order_handler = self.process("order_handler", lambda life: OrderHandlerDaemon(config, life))
         for asset in config.assets:
-            self.process(f"matching-{asset.asset}", lambda life, name=asset.asset: MatchingDaemon(config, life, name))
+            self.process(f"matching-{asset.asset}", partial(MatchingDaemon, config, asset=asset.asset))
         self.logger = self.process("logger", self.new_logger)
         self.notifier = self.process("notifier", lambda life: NotifierDaemon(config, life))
         network = machine.network
@@ -169,7 +171,7 @@ class Exchange:
     def on_start(self, life: Life) -> None:
         """A start may be killed too."""
         if not self.healed and self.profile.kills and self.chance.random() < 0.2:
-            life.kill_at = self.chance.randint(1, 60)
+            life.kill_soon("", self.chance.randint(1, 60))
 
     def may_end(self, process: Process, error: Exception) -> bool:
         """Return whether a daemon may end so: for a fault that was put to it, and for no other reason."""
@@ -207,8 +209,8 @@ class Exchange:
         if process.life is None or self.chance.random() < 0.2:
             process.kill()
         else:
-            life = process.life
-            life.kill_at = life.calls + self.chance.randint(1, 60)
+            what = self.chance.choice(KILLED_AT)
+            process.life.kill_soon(what, self.chance.randint(1, 4 if what else 60))
 
     def fail_power(self) -> None:
         self.kernel.fault("power failure")
@@ -299,7 +301,7 @@ class Exchange:
         for process in self.processes.values():
             process.busy_until = min(process.busy_until, self.kernel.now + 0.01)
             if process.life is not None:
-                process.life.kill_at = process.life.bad_syncs = process.life.bad_connections = 0
+                process.life.spare()
         for trader in self.traders:
             trader.trading = trader.stopped = False
             trader.wake(self.kernel.now)
@@ -333,7 +335,7 @@ class Exchange:
 
 @contextmanager
 def small() -> Iterator[None]:
-    """Make small what is a constant elsewhere, so that its bound is reached with a few hundred requests; log nothing."""
+    """Make small what is a constant elsewhere, for its bound to be reached with a few hundred requests; log nothing."""
     slots, filter_bytes = id_table.SLOTS, id_table.FILTER_BYTES
     id_table.SLOTS, id_table.FILTER_BYTES = 64, 64
     logging.disable(logging.CRITICAL)

@@ -4,22 +4,24 @@ Each is what somebody might write, or forget: `python -m tests.simulation --muta
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 from unittest import mock
 
 from msgspec.structs import replace
 
+from exchange.core import matching_state
 from exchange.core.exchange_acts import ExchangeActs
+from exchange.core.matching import Matching
 from exchange.pipeline import log_format, log_reader, matching_snapshots, sockets, stream
 from exchange.pipeline.id_table import IdTable
 from exchange.pipeline.log import Log
-from exchange.pipeline.log_format import MAX_BODY_BYTES, RECORD, SEGMENT_HEADER_BYTES
+from exchange.pipeline.log_format import RECORD, SEGMENT_HEADER_BYTES
 from exchange.pipeline.order_handler import OrderHandler
 from exchange.pipeline.seals import read_part
 from exchange.pipeline.taken_requests import TakenRequests
 from exchange.store.rows import Applied, Rows
-from exchange.store.writer import Writer
+from exchange.store.writer import Writer, define_asset
 
 Plant = Callable[[], AbstractContextManager[object]]
 MUTATIONS: dict[str, Plant] = {}
@@ -79,10 +81,8 @@ def journal_written_and_not_synced() -> AbstractContextManager[object]:
 def failed_sync_counts_as_done() -> AbstractContextManager[object]:
     def sync(self: Log) -> None:
         self.write()
-        try:
+        with suppress(OSError):
             self.disk.sync(self.file)
-        except OSError:
-            pass
         self.durable_end = self.end
 
     return mock.patch.object(Log, "sync", sync)
@@ -98,7 +98,7 @@ def ids_forgotten_at_a_start() -> AbstractContextManager[object]:
 
 @mutation
 def ids_not_synced_before_the_seal() -> AbstractContextManager[object]:
-    return mock.patch.object(IdTable, "sync", lambda self: None)
+    return mock.patch.object(IdTable, "sync")
 
 
 @mutation
@@ -128,7 +128,6 @@ def chained_checksum_forgotten() -> AbstractContextManager[object]:
         segment.previous = self.checksum
         return segment
 
-    assert MAX_BODY_BYTES
     real = log_format.parse_record
     stack = ExitStack()
     stack.enter_context(mock.patch.object(log_format, "parse_record", parse_record))
@@ -152,7 +151,7 @@ def segment_named_and_folder_not_synced() -> AbstractContextManager[object]:
     real = Log._activate_next
 
     def activate_next(self: Log, base: int, size: int = 0) -> None:
-        with mock.patch.object(type(self.disk), "sync_folder", lambda disk, folder: None):
+        with mock.patch.object(type(self.disk), "sync_folder"):
             real(self, base, size)
 
     return mock.patch.object(Log, "_activate_next", activate_next)
@@ -192,24 +191,26 @@ def repetition_not_dropped() -> AbstractContextManager[object]:
 # -- matching ----------------------------------------------------------------------------------------------------------
 
 
+def changed_when_restored(**changes: Any) -> AbstractContextManager[object]:
+    def changed(state: matching_state.MatchingState) -> Matching:
+        return matching_state.restore(replace(state, **changes))
+
+    return mock.patch.object(matching_snapshots, "restore", changed)
+
+
 @mutation
 def restored_without_stops() -> AbstractContextManager[object]:
-    real = matching_snapshots.restore
-    return mock.patch.object(
-        matching_snapshots, "restore", lambda state: real(replace(state, buy_stops=[], sell_stops=[], elected=[]))
-    )
+    return changed_when_restored(buy_stops=[], sell_stops=[], elected=[])
 
 
 @mutation
 def restored_without_elected_stops() -> AbstractContextManager[object]:
-    real = matching_snapshots.restore
-    return mock.patch.object(matching_snapshots, "restore", lambda state: real(replace(state, elected=[])))
+    return changed_when_restored(elected=[])
 
 
 @mutation
 def restored_without_last_price() -> AbstractContextManager[object]:
-    real = matching_snapshots.restore
-    return mock.patch.object(matching_snapshots, "restore", lambda state: real(replace(state, last_price=0)))
+    return changed_when_restored(last_price=0)
 
 
 @mutation
@@ -249,10 +250,8 @@ def applied_outside_the_transaction() -> AbstractContextManager[object]:
                 for table, data in rows.tables().items():
                     self._copy(connection, table, data)
             for record in rows.definitions.values():
-                writer_define_asset(connection, record)
+                define_asset(connection, record)
             self._advance(connection, reached)
         self._applied |= reached
-
-    from exchange.store.writer import define_asset as writer_define_asset
 
     return mock.patch.object(Writer, "write", write)

@@ -29,7 +29,8 @@ def run_seed(seed: int, mutation: str = "", traced: bool = False) -> Result:
     kernel = exchange.kernel
     if error:
         events = "\n".join("    " + " ".join(map(str, event)) for event in list(kernel.trace)[-SHOWN_EVENTS:])
-        error = f"seed {seed} failed: {error}\n  the last events:\n{events}\n  {exchange.profile}\n  {again(seed, mutation)}"
+        told = f"{exchange.profile}\n  {again(seed, mutation)}"
+        error = f"seed {seed} failed: {error}\n  the last events:\n{events}\n  {told}"
     return Result(seed, error, kernel.digest, kernel.turns, kernel.now, Counter(kernel.seen))
 
 

@@ -59,6 +59,8 @@ class Life(World):
         self.over = False
         self.calls = 0
         self.kill_at = 0  # the number of the call at which the process is killed; 0: none
+        self.kill_what = ""  # the kind of call at which it is killed,
+        self.kill_left = 0  # the so many-th from now
         self.bad_syncs = 0
         self.bad_connections = 0
         self.injected = ""  # what was made to fail, which is why the process may end
@@ -73,12 +75,16 @@ class Life(World):
         self.closing: list[Callable[[], None]] = []  # what others notice when it ends
 
     @property
-    def transport(self) -> Any:  # type: ignore[override] # sockets that are like ZeroMQ's
+    def transport(self) -> Any:
         return self.sockets
 
     def call(self, what: str) -> None:
         """Count a call of the outside; end the process here, if that is its fate."""
         self.calls += 1
+        if what == self.kill_what:
+            self.kill_left -= 1
+            if not self.kill_left:
+                self.kill_at = self.calls
         if self.calls == self.kill_at or self.over:
             if not self.over:
                 self.kernel.fault("kill in a forked copy" if self.in_copy else "kill", self.process.name, "at", what)
@@ -86,9 +92,21 @@ class Life(World):
             self.over = True
             raise Killed
 
+    def kill_soon(self, what: str, count: int) -> None:
+        """Have the process killed at one of its next calls: of that kind, or ("") of any."""
+        if what:
+            self.kill_what, self.kill_left = what, count
+        else:
+            self.kill_at = self.calls + count
+
+    def spare(self) -> None:
+        """Take back whatever fault is to come."""
+        self.kill_what = ""
+        self.kill_at = self.bad_syncs = self.bad_connections = 0
+
     def will_be_killed(self, what: str) -> bool:
-        """Return whether the next call is the one."""
-        return self.calls + 1 == self.kill_at
+        """Return whether the next call, of that kind, is the one."""
+        return self.calls + 1 == self.kill_at or (what == self.kill_what and self.kill_left == 1)
 
     def sync_fails(self) -> bool:
         self.local += SYNC_SECONDS
@@ -152,7 +170,8 @@ class Life(World):
             return False
         chance = self.kernel.chance
         self.forked_until = self.local + chance.random() * 0.5
-        kill_at, calls = self.kill_at, self.calls
+        fate, calls = (self.kill_at, self.kill_what), self.calls
+        self.kill_what = ""
         self.kill_at = calls + chance.randint(1, 12) if chance.random() < 0.1 else 0
         self.kernel.seen["forked"] += 1
         self.in_copy = True
@@ -163,6 +182,7 @@ class Life(World):
         except OSError as error:
             self.kernel.note("forked copy failed", str(error))
         self.in_copy = False
+        kill_at, self.kill_what = fate
         self.kill_at = kill_at and kill_at + self.calls - calls
         return True
 
