@@ -25,7 +25,7 @@ from exchange.store.embedded import database_dsn
 CLEAN, DIFFERENT, USAGE, NOTHING = 0, 1, 2, 3
 LINE_S = 5.0  # between lines of progress where standard error is no terminal
 DRAW_S = 0.1
-PLAIN_WIDTH = 160  # of the tables where standard output is no terminal
+WIDTH = 160  # of the table, however narrow the terminal: no number may be cut off
 REACHED = ("up to request", "event log", "core run", "database")
 COUNTED = ("orders", "trades", "events", "accounts", "snapshots", "rows")
 NEW_OBJECTS = 100_000  # between two looks for garbage: what is made here has hardly any cycles
@@ -105,7 +105,7 @@ class ProgressReport:
 
 def show(summary: Summary) -> None:
     """Print a clean audit's summary."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console = Console(highlight=False, width=WIDTH)
     print(
         f"journal: {summary.requests:,} requests, {summary.orders:,} orders, {summary.journal_bytes:,} bytes in "
         f"{summary.journal_segments} segments, {summary.journal_seals} seals"
