@@ -67,6 +67,7 @@ def check(exchange: "Exchange") -> None:
     storage = exchange.machine.storage
     journal = [decode_record(body) for body in read_log(storage, str(exchange.config.journal_folder))]
     queues = check_journal(journal)
+    count_files(exchange)
     for trader in exchange.traders:
         check_acks(trader, queues)
     check_operator(exchange, queues)
@@ -300,3 +301,16 @@ def count_rare(exchange: "Exchange", events: list[EventRecord]) -> None:
             seen["a call ended by itself"] += 1
         for event in record.events:
             seen[f"event: {type(event).__name__}"] += 1
+
+
+def count_files(exchange: "Exchange") -> None:
+    seen = exchange.kernel.seen
+    names = exchange.machine.storage.names
+    for folder, kind in (
+        (str(exchange.config.journal_folder), "journal"),
+        (f"{exchange.config.data}/events", "event log"),
+    ):
+        there = [name for name in names if name.startswith(folder)]
+        seen[f"segments of a {kind}"] += sum(name.endswith(".log") for name in there)
+        seen[f"seals of a {kind}"] += sum(name.endswith(".seal") for name in there)
+    seen["table of ids grew"] += sum(name.endswith("000001.ids") for name in names)

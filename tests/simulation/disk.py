@@ -2,8 +2,8 @@
 
 What a process has written is there for everybody, also after a kill -9. Only what has been synced is there after a
 power failure; of anything else each sector of 512 bytes is, by chance, as it was after one of the writes since, or as
-it was before them. New, moved and removed names are there in their order up to some moment, folder by folder, unless the
-folder was synced. After an error on sync the written data can still be read and later syncs succeed, but some of it
+it was before them. New, moved and removed names are there in their order up to some moment, folder by folder, unless
+the folder was synced. After an error on sync the written data can still be read and later syncs succeed, but some of it
 never gets to the disk.
 """
 

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from tests.simulation import mutations
-from tests.simulation.exchange import Exchange, small
+from tests.simulation.exchange import Exchange
 from tests.simulation.kernel import Result
 
 SHOWN_EVENTS = 60
@@ -19,7 +19,7 @@ def run_seed(seed: int, mutation: str = "", traced: bool = False) -> Result:
     """Run a seed and return what came of it."""
     exchange = Exchange(seed)
     error = ""
-    with small(), mutations.planted(mutation) if mutation else nullcontext():
+    with mutations.planted(mutation) if mutation else nullcontext():
         try:
             exchange.run()
         except Exception as found:
