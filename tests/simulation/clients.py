@@ -345,6 +345,7 @@ class Subscriber(Actor):
         self.topics: dict[str, dict[int, bytes]] = {}
         self.complete: dict[str, int] = {}  # up to which number a topic's messages are there
         self.last: dict[str, int] = {}  # a topic's highest known number
+        self.told: dict[str, int] = {}  # what the last heartbeat said of it
         self.asked: dict[str, Any] = {}
         self.too_old: dict[str, int] = {}  # the first number that is retained
         self.look_at = 0.5
@@ -355,7 +356,7 @@ class Subscriber(Actor):
         for socket in (self.public, self.private):
             for topic, payload in fetch(socket):
                 if topic == b"heartbeat/":
-                    self.heard(decode(payload)["sequences"])
+                    self.heard(decode(payload)["sequences"], heartbeat=True)
                 else:
                     self.take(topic.decode(), decode(payload)["sequence"], payload)
         for frames in fetch(self.queries):
@@ -378,15 +379,26 @@ class Subscriber(Actor):
         if number > self.last.get(topic, 0):
             self.last[topic] = number
 
-    def heard(self, sequences: dict[str, int]) -> None:
+    def heard(self, sequences: dict[str, int], heartbeat: bool = False) -> None:
         for topic, number in sequences.items():
-            if number < self.complete.get(topic, 0):
-                # What a power failure takes of an event log was published before, and is made again.
-                if not self.kernel.seen["power failure"]:
-                    raise Failed(f"{self.name}: {topic} ends with {number}, and {self.complete[topic]} was published")
-                self.kernel.seen["published before it was lost"] += 1
+            if heartbeat:
+                self.heartbeat(topic, number)
             if number > self.last.get(topic, 0):
                 self.last[topic] = number
+
+    def heartbeat(self, topic: str, number: int) -> None:
+        """Check that a topic's number never goes back.
+
+        It may after a power failure: what that takes of an event log was published before, and is made again. And a
+        connection that has broken may leave a heartbeat to be read after a later one.
+        """
+        seen = self.kernel.seen
+        before = self.told.get(topic, 0)
+        self.told[topic] = number
+        if number < before:
+            if not (seen["power failure"] or seen["connection broken"]):
+                raise Failed(f"{self.name}: {topic} ends with {number}, and with {before} a heartbeat before")
+            seen["published before it was lost"] += bool(seen["power failure"])
 
     def missing(self) -> list[str]:
         """Return the topics of which something is missing, having noted how far each is there."""

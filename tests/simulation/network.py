@@ -69,7 +69,6 @@ class Network:
         self.client_queue = 10_000
         self.slow = 0.0  # the part of the messages that are late
         self.late = 0.3  # seconds, at most
-        self.most_waiting = 0
 
     def delay(self) -> float:
         chance = self.kernel.chance

@@ -22,7 +22,7 @@ NEW_SEEDS = 100  # others each time
 # changes what they go through; what they found has tests of its own.)
 REGRESSIONS = (
     115,  # a start that had to write a definition, with the journal's last segment full: refused, again and again
-    303,  # a kill between a segment's new name and its folder's sync; then a power failure took all that was acked since
+    303,  # a kill between a segment's new name and its folder's sync; then a power failure took all that was acked
     1550,  # an error on sync, a start that took what it could read for written, a power failure
     2398,
 )
