@@ -105,7 +105,7 @@ def new_profile(chance: random.Random) -> Profile:
         power_failures=often(0.4, 0.5),
         freezes=often(0.4, 0.5),
         full_disks=often(0.3, 0.3),
-        bad_syncs=often(0.3, 0.4),
+        bad_syncs=often(0.4, 0.6),
         databases_away=often(0.4, 0.4),
         broken_connections=often(0.3, 1.0),
         partitions=often(0.4, 2.0),
@@ -257,7 +257,7 @@ class Exchange:
         self.kernel.after(self.chance.uniform(0.3, 3.0), free)
 
     def fail_sync(self) -> None:
-        process = self.any_process()
+        process = self.order_handler if self.chance.random() < 0.6 else self.any_process()
         if process.life is not None:
             process.life.bad_syncs = 1
 
