@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "EXCHANGE_FAULT"
 HEARTBEAT_END = stream_message("", 0, ())[-5:]  # of a stream message that carries no record
-SENDING_SECONDS = 0.02  # for what was sent before a point to leave the process, which is what makes the point
+SENDING_SECONDS = 0.02  # for what was sent before a point to leave the process: sockets have a thread of their own
 
 
 class Point(NamedTuple):
@@ -162,15 +162,17 @@ class Armed:
         self.left[place] -= 1
         return not self.left[place]
 
-    def end_at(self, name: str, sending: bool = False) -> None:
-        """Pass a point. `sending` has what was sent before it leave first."""
+    def end_at(self, name: str) -> None:
+        """Pass a point."""
         if self.due(name):
-            if sending:
-                time.sleep(SENDING_SECONDS)
             self.end()
 
     def end(self) -> None:
-        """Kill the daemon and, where a copy of it has come to the point, that too."""
+        """Kill the daemon and, where a copy of it has come to the point, that too.
+
+        What was sent before leaves first: what should not have been sent yet does harm only where it arrives.
+        """
+        time.sleep(SENDING_SECONDS)
         os.kill(self.process, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)  # not reached
@@ -336,12 +338,12 @@ class FaultyTransport(sockets.Transport):
             return
         self.turn.replies += 1
         if self.turn.replies > 1 and self.turn.to_push:
-            self.armed.end_at("order_handler.between_acks", sending=True)
+            self.armed.end_at("order_handler.between_acks")
 
     def _push(self, frame: bytes, flags: int) -> None:
         if self.turn.to_push and not frame.endswith(HEARTBEAT_END):
             self.turn.to_push = False
-            self.armed.end_at("order_handler.between_ack_and_push", sending=True)
+            self.armed.end_at("order_handler.between_ack_and_push")
 
     def _publish_events(self, frame: bytes, flags: int) -> None:
         if not frame.endswith(HEARTBEAT_END):
@@ -349,8 +351,8 @@ class FaultyTransport(sockets.Transport):
 
     def _publish(self, frame: bytes, flags: int) -> None:
         if flags & sockets.SNDMORE and not frame.startswith(b"heartbeat/"):
-            self.armed.end_at("notifier.between_fold_and_publish", sending=True)
+            self.armed.end_at("notifier.between_fold_and_publish")
 
     def _publish_privately(self, frame: bytes, flags: int) -> None:
         if flags & sockets.SNDMORE:
-            self.armed.end_at("notifier.between_public_and_private", sending=True)
+            self.armed.end_at("notifier.between_public_and_private")
