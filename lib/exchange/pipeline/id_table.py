@@ -85,6 +85,7 @@ class IdTable:
         self._byte_shift = HASH_BITS + 1 - filter_bytes.bit_length()  # of the filter
         self._bit_shift = self._byte_shift - 3
         self._filter = Mapped(memoryview(b""), -1)
+        self._bits = self._filter.content
         self._files: list[Mapped] = []  # the last one is added to
         self._left = 0  # how many more it takes
         self.room = 0  # how many ids are sure to find room on disk
@@ -103,6 +104,7 @@ class IdTable:
         if not numbers or numbers != list(range(len(numbers))):
             raise Unusable(f"{self.folder}: a file of the table is missing: there are numbers {numbers}")
         self._filter = self._open(self.folder / "filter", self.filter_bytes)
+        self._bits = self._filter.content
         for number in numbers:
             file = self._open(self._path(number), self.slots * SLOT_BYTES)
             self._files.append(Mapped(file.content.cast("Q"), file.file))
@@ -132,6 +134,7 @@ class IdTable:
         self.primes = first, second
         self.number = self._random(HASH_BITS)
         self._filter = self._allocate(self.filter_bytes)
+        self._bits = self._filter.content
         self.disk.rename(self._ahead, self.folder / "filter")
         self._begin_next()
         header = HEADER.pack(MAGIC, VERSION, *self.primes, self.number)
@@ -189,7 +192,7 @@ class IdTable:
 
     def add(self, ids: Mapping[int, int]) -> None:
         """Note positions, from 1 on, under their hashes. Where one is there already, nothing changes."""
-        bits, byte_shift, bit_shift = self._filter.content, self._byte_shift, self._bit_shift
+        bits, byte_shift, bit_shift = self._bits, self._byte_shift, self._bit_shift
         shift, mask = self._shift, self._mask
         slots, left = self._files[-1].content, self._left
         for hash_, position in ids.items():
@@ -216,9 +219,18 @@ class IdTable:
 
     def find(self, hash_: int) -> Iterable[int]:
         """Return the positions that may be meant, the latest first: hardly one of them was noted under another hash."""
-        if self._filter.content[hash_ >> self._byte_shift] >> (hash_ >> self._bit_shift & 7) & 1:
+        if self._bits[hash_ >> self._byte_shift] >> (hash_ >> self._bit_shift & 7) & 1:
             return self._find(hash_)
         return ()
+
+    def find_text(self, text: str) -> tuple[int, Iterable[int]]:
+        """Return a text's hash, and what `find` gives for it: both at once, since every order asks for them."""
+        number = as_number(f"{PADDING}{text}".encode(), "little")
+        first, second = self.primes
+        hash_ = number % first << PRIME_BITS | number % second
+        if self._bits[hash_ >> self._byte_shift] >> (hash_ >> self._bit_shift & 7) & 1:
+            return hash_, self._find(hash_)
+        return hash_, ()
 
     def _find(self, hash_: int) -> Iterator[int]:
         tag = hash_ & 0xFFFF
