@@ -26,13 +26,14 @@ ROOMY = 1 << 40
 class File:
     """A file's content as processes see it, and as it is on the disk."""
 
-    __slots__ = ("data", "durable", "mapped", "writes")
+    __slots__ = ("clean", "data", "durable", "mapped", "writes")
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.durable = bytearray()
         self.writes: list[tuple[int, bytes | None]] = []  # since the last sync; None: cut to that size
         self.mapped = False
+        self.clean: dict[int, bytes] = {}  # sectors of a mapping that count as written since a sync failed, and are not
 
     def write(self, data: bytes, offset: int) -> None:
         end = offset + len(data)
@@ -48,7 +49,13 @@ class File:
 
     def sync(self) -> None:
         if self.mapped:
-            self.durable[:] = self.data
+            old = self.durable
+            self.durable = bytearray(self.data)
+            for at, content in list(self.clean.items()):
+                if self.data[at : at + SECTOR] == content:
+                    self.durable[at : at + SECTOR] = old[at : at + SECTOR].ljust(len(content), b"\0")
+                else:
+                    del self.clean[at]
         else:
             for offset, data in self.writes:
                 _apply(self.durable, offset, data)
@@ -85,10 +92,16 @@ class File:
         self.writes = []
         self.data = bytearray(durable)
         self.mapped = False
+        self.clean.clear()
         return bytes(self.data) != before
 
     def fail_sync(self, chance: random.Random) -> None:
         """Of what was to be synced some is on disk, and the rest counts as written for whoever asks next."""
+        if self.mapped:
+            for at in range(0, len(self.data), SECTOR):
+                content = bytes(self.data[at : at + SECTOR])
+                if content != self.durable[at : at + SECTOR] and chance.random() < 0.5:
+                    self.clean[at] = content
         self.writes = [write for write in self.writes if write[1] is None or chance.random() < 0.5]
         self.sync()
 

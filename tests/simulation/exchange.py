@@ -259,7 +259,7 @@ class Exchange:
     def fail_sync(self) -> None:
         process = self.order_handler if self.chance.random() < 0.6 else self.any_process()
         if process.life is not None:
-            process.life.bad_syncs = 1
+            process.life.bad_syncs = 1 + self.chance.choice((1, 1, 2, 3, 5))
 
     def lose_database(self) -> None:
         server = self.machine.server

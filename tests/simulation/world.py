@@ -61,7 +61,7 @@ class Life(World):
         self.kill_at = 0  # the number of the call at which the process is killed; 0: none
         self.kill_what = ""  # the kind of call at which it is killed,
         self.kill_left = 0  # the so many-th from now
-        self.bad_syncs = 0
+        self.bad_syncs = 0  # the so many-th sync from now on fails, less one; 0: none
         self.bad_connections = 0
         self.injected = ""  # what was made to fail, which is why the process may end
         self.disk = SimDisk(machine.storage, self)
@@ -110,8 +110,9 @@ class Life(World):
 
     def sync_fails(self) -> bool:
         self.local += SYNC_SECONDS
-        if self.bad_syncs:
-            self.bad_syncs -= 1
+        self.bad_syncs -= self.bad_syncs > 0
+        if self.bad_syncs == 1:
+            self.bad_syncs = 0  # the so many-th sync from now on fails, less one; 0: none
             self.injected = "an error on sync"
             self.kernel.fault("error on sync", self.process.name)
             return True
