@@ -54,7 +54,7 @@ def write_carried(disk: Disk, folder: Path, records: list[Record]) -> None:
 
 
 class CarriedOrders:
-    """Finds the carried orders. Read when first asked for, and again when more has been moved away since."""
+    """Finds the carried orders. Read when asked for, and again when more has been moved away since."""
 
     def __init__(self, disk: Disk, folder: Path) -> None:
         self.disk = disk
@@ -65,16 +65,17 @@ class CarriedOrders:
 
     def order(self, order_id: int) -> Record | None:
         """Return the record that entered an order, None where it is not carried. Raises Damaged."""
-        self._read()
+        self.read()
         return self.by_id.get(order_id)
 
     def find(self, account: str, client_order_id: str) -> list[Record]:
         """Return the record that entered an account's order, nothing where it is not carried. Raises Damaged."""
-        self._read()
+        self.read()
         record = self.by_client_id.get((account, client_order_id))
         return [] if record is None else [record]
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Read the file, unless nothing was moved away since the last time. Raises Damaged."""
         base = archived_base(self.disk, self.folder)
         if base == self.base:
             return

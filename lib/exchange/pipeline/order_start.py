@@ -79,6 +79,7 @@ def start(world: World, journal: Journal, taken: TakenRequests, entry: OrderEntr
     journal.state = state
     journal.prepare_seal = table.sync
     journal.open(restore, applied, restore_state)
+    taken.carried.read()
     table.start()
     seconds = world.monotonic() - began
     ids = "" if taken.complete else ", and all ids"

@@ -6,6 +6,7 @@ there for longer, since what is canceled by its client_order_id was mostly enter
 """
 
 from exchange.core.requests import AmendOrder, CancelOrder, MassCancel, NewOrder, Record, RequestId
+from exchange.pipeline.carried import CarriedOrders
 from exchange.pipeline.codec import decode_record
 from exchange.pipeline.id_table import IdTable
 from exchange.pipeline.journal import Journal
@@ -17,12 +18,14 @@ LATEST_ORDERS = 2**12  # at least, and twice that at most; 500 bytes each
 class TakenRequests:
     """The journal's requests by their ids: told by the journal of each that is appended, in order, and of each sync.
 
-    Ids are remembered for as long as their records are in the journal: what was moved away from there is forgotten.
+    Ids are remembered for as long as their records are in the journal; of what was moved away from there, those of
+    orders that lived then.
     """
 
     def __init__(self, journal: Journal, table: IdTable) -> None:
         self.journal = journal
         self.table = table
+        self.carried = CarriedOrders(journal.log.disk, journal.log.folder)
         self.complete = True  # whether the table has all ids up to the state that was restored
         self._unsynced: dict[int, int] = {}  # positions by hash
         self._records: dict[int, Record] = {}  # those that are there
@@ -100,7 +103,7 @@ class TakenRequests:
         try:
             return self.journal.read_order(order_id)
         except Archived:
-            return None
+            return self.carried.order(order_id)
 
     def find_order(self, account: str, client_order_id: str, expected: bool) -> Record | None:
         """Return the record that used a client_order_id first, None where none has. Raises Damaged."""
@@ -115,10 +118,15 @@ class TakenRequests:
             if _is_order(record, account, client_order_id):
                 return record
         for position in self.table.find(hash_):
-            for record in self._read(position)[:1]:
+            try:
+                records = self._read(position)
+            except Archived:
+                records = self.carried.find(account, client_order_id)
+            for record in records[:1]:
                 if _is_order(record, account, client_order_id):
                     return record
-        return None
+        carried = self.carried.by_client_id  # a table that was made again has none of these ids
+        return carried.get((account, client_order_id)) if carried else None
 
     def find_requests(self, account: str, request_id: str | int) -> list[Record]:
         """Return the records of the request that used a request_id first, empty where none has. Raises Damaged."""
@@ -127,13 +135,19 @@ class TakenRequests:
         if record is not None and _is_request(record, account, request_id):
             return self._groups.get(hash_) or [record]
         for position in self.table.find(hash_):
-            records = self._read(position)
+            try:
+                records = self._read(position)
+            except Archived:
+                continue
             if records and _is_request(records[0], account, request_id):
                 return records
         return []
 
     def _read(self, position: int) -> list[Record]:
-        """Return the record at a position, with a mass cancel the rest of its group; none where none begins there."""
+        """Return the record at a position, with a mass cancel the rest of its group; none where none begins there.
+
+        Raises Damaged, and Archived where it was moved away.
+        """
         records: list[Record] = []
         parts = 1
         try:
@@ -144,8 +158,6 @@ class TakenRequests:
                 position += RECORD.size + len(body)
                 if type(record.request) is MassCancel and record.request.part == 1:
                     parts = record.request.parts
-        except Archived:
-            return []
         except Damaged:
             if self.journal.has_record_at(position):
                 raise
