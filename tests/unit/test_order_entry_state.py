@@ -82,8 +82,7 @@ ELSEWHERE: dict[type, dict[str, str]] = {
         "notes": "the class",
     },
     RiskLimits: {
-        "has_notional": "given",
-        "keeps_notionals": "given",
+        "_has_notional": "given",
         "_entries": "given",
         "_default": "given",
         "_by_asset": "given",
@@ -94,8 +93,9 @@ ELSEWHERE: dict[type, dict[str, str]] = {
         "_most_buckets": "lost by a restart",
         "_counted": "given",
         "_open": "reported again",
-        "_quantities": "keeps_notionals",
-        "_prices": "keeps_notionals",
+        "_first_known": "next_order_id",
+        "_quantities": "an amend of an older order gives both",
+        "_prices": "an amend of an older order gives both",
     },
 }
 IN_THE_STATE: dict[type, type[msgspec.Struct]] = {
@@ -289,13 +289,25 @@ def test_a_newer_state_is_not_understood() -> None:
         restore(Venue().again(10**6).order_entry, msgspec.msgpack.encode(decoded))
 
 
-def test_a_state_without_what_a_limit_needs_is_not_used() -> None:
-    data = state_of(Entry().order_entry)
-    limits = RiskLimits([RiskLimit(max_order_notional=10**6)])
-    other = OrderEntry(Entry(), lambda count: True, lambda: 0, 1, 1, None, limits)
-    with pytest.raises(UnusableState, match="notional"):
-        restore(other, data)
-    assert not other.queues
+def test_an_order_from_before_a_state_is_amended_with_quantity_and_price_where_its_notional_is_limited() -> None:
+    live = Entry()
+    live.ack(new_order("a"))
+    other = Entry()
+    other.journal = list(live.journal)
+    limits = RiskLimits([RiskLimit(max_order_notional=4000)])
+    other.order_entry = OrderEntry(other, lambda count: True, lambda: 2000, 100, 100, None, limits)
+    restore(other.order_entry, state_of(live.order_entry))
+    other.define(ACME)
+    changes: list[dict[str, Any]] = [{"quantity": 10}, {"price": 50}]
+    for change in changes:
+        assert other.reject(AmendOrder(asset="ACME", order_id=1, account="ann", **change)) == (
+            "risk_limit",
+            "max_order_notional 4000: order 1 is too old for its quantity and price to be known here; give both",
+        )
+    other.ack(AmendOrder(asset="ACME", order_id=1, account="ann", quantity=10, price=50))
+    assert other.reject(AmendOrder(asset="ACME", order_id=1, account="ann", quantity=50, price=100))[0] == "risk_limit"
+    other.ack(new_order("b"))
+    other.ack(AmendOrder(asset="ACME", order_id=2, account="ann", quantity=30))
 
 
 def test_how_many_orders_are_open_is_known_again_from_a_report_that_is_no_older_than_the_state() -> None:

@@ -198,12 +198,26 @@ def test_no_order_is_ever_above_its_notional_whatever_amends_are_refused(seed: i
     assert amend_rejects > 10
 
 
+def test_only_the_latest_orders_are_remembered_for_a_limit_of_a_notional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exchange.core.risk.KNOWN_NOTIONALS", 4)
+    limits = RiskLimits([RiskLimit(max_order_notional=1000)])
+    for number in range(1, 20):
+        limits.took_order("ann", "ACME", number, number, 10)
+        assert len(limits._quantities) < 8
+    for order_id in range(17, 20):
+        assert refused(limits.check_amend, "ann", "ACME", order_id, None, 1000 // order_id) is None
+        assert refused(limits.check_amend, "ann", "ACME", order_id, None, 1000 // order_id + 1) is not None
+    limits.took_amend(1, 1000, 1000)
+    assert "give both" in str(refused(limits.check_amend, "ann", "ACME", 1, None, 5))
+    assert refused(limits.check_amend, "ann", "ACME", 1, 5, 5) is None
+
+
 def test_without_a_limit_of_a_notional_no_order_is_remembered() -> None:
     limits = RiskLimits([RiskLimit(max_order_quantity=10)])
     limits.took_order("ann", "ACME", 1, 10, 80)
     limits.took_amend(1, 5, 90)
     assert refused(limits.check_amend, "ann", "ACME", 1, None, 10**15) is None
-    assert (len(limits._quantities), len(limits._prices)) == (1, 1)
+    assert (len(limits._quantities), len(limits._prices)) == (0, 0)
 
 
 # -- rate --------------------------------------------------------------------------------------------------------------

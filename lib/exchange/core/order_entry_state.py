@@ -77,7 +77,6 @@ class EntryState(Struct, frozen=True, array_like=True):
     queues: list[StoredQueue]
     accounts: list[tuple[str, list[int]]]
     timers: StoredTimers | None
-    notionals: bool  # whether the largest quantity and price of each order were kept
 
 
 class StateVersion(Struct, frozen=True, array_like=True):
@@ -102,7 +101,6 @@ def state_of(entry: OrderEntry) -> bytes:
             ],
             [(name, sorted(account.assets)) for name, account in entry.accounts.items()],
             _timers_state(entry.timers) if isinstance(entry.timers, Timers) else None,
-            isinstance(entry.limits, RiskLimits) and entry.limits.keeps_notionals,
         )
     )
 
@@ -116,8 +114,6 @@ def restore(entry: OrderEntry, data: bytes) -> None:
     timers, limits = entry.timers, entry.limits
     if isinstance(timers, Timers) and state.timers is None:
         raise UnusableState("it was written without timers")
-    if isinstance(limits, RiskLimits) and limits.has_notional and not (state.notionals and limits.keeps_notionals):
-        raise UnusableState("it was written without a limit of a notional, or such limits are not kept on disk")
     assert not entry.queues, "nothing has been restored or taken"
     assert not entry.exchange.sequence
     entry.time = entry.record_time = state.record_time
@@ -130,10 +126,10 @@ def restore(entry: OrderEntry, data: bytes) -> None:
         entry.queues[name] = AssetQueue(
             number, name, stored.definition, status, recorded, stored.sequence, listed=False, delisted=stored.delisted
         )
-        if isinstance(limits, RiskLimits):
-            limits.restored(name, stored.sequence)
     for number, (name, assets) in enumerate(state.accounts):
         entry.accounts[name] = Account(number, set(assets))
+    if isinstance(limits, RiskLimits):
+        limits.restored({name: queue.sequence for name, queue in entry.queues.items()}, entry.next_order_id)
     if isinstance(timers, Timers) and state.timers is not None:
         _restore_timers(timers, state.timers)
 

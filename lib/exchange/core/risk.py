@@ -2,7 +2,7 @@
 
 The limits are the configuration's. For each kind of limit the most specific entry holds: of the account in the asset,
 else of the account, else of the asset, else of all. An account and asset without limits cost a look into a dict, and
-nothing is remembered for them; but where there is any limit of a notional, 16 bytes of every order are.
+nothing is remembered for them; but where there is any limit of a notional, 16 bytes of each of the latest orders are.
 
 How many orders an account has open is known to the asset's matching daemon. It reports that as of a sequence of the
 asset's queue; an order taken since counts as open until it has been reported on. So the count never is too small, and
@@ -11,7 +11,8 @@ start, nothing is known, and new orders are refused.
 
 What an order is after its amends is known to its matching daemon only, which may refuse one that was taken. So an amend
 that gives only the quantity, or only the price, is judged by the notional with the largest of the other that the order
-was entered with or an amend asked for: whatever came of those amends, it has no larger one.
+was entered with or an amend asked for: whatever came of those amends, it has no larger one. Of an order that is older
+than those remembered, or than the state that a start went on from, such an amend has to give both.
 """
 
 from array import array
@@ -24,6 +25,7 @@ from msgspec import Struct
 from exchange.core.request_checks import Rejection
 
 NANOSECONDS = 10**9
+KNOWN_NOTIONALS = 2**19  # orders, at least, and twice that at most
 FEW_BUCKETS = 10_000  # accounts whose rate is remembered before those that were silent for a second are forgotten
 
 
@@ -102,11 +104,12 @@ class RiskLimits:
         self._most_buckets = FEW_BUCKETS
         self._counted = {limit.asset for limit in entries.values() if limit.max_open_orders is not None}  # "": all
         self._open: dict[str, _OpenInAsset] = {}
-        self.keeps_notionals = False  # whether what is needed for them outlives the process
-        self.has_notional = any(limit.max_order_notional is not None for limit in entries.values())
-        # By order id, which are dense from 1, where there is a limit of a notional: the largest each order may have.
-        self._quantities = array("q", [0])
-        self._prices = array("q", [0])  # 0: it has none
+        self._has_notional = any(limit.max_order_notional is not None for limit in entries.values())
+        # By order id, which are dense, where there is a limit of a notional: the largest that each order may have, of
+        # the order `_first_known` and those after it.
+        self._first_known = 1
+        self._quantities = array("q")
+        self._prices = array("q")  # 0: it has none
 
     # -- what a request must keep --------------------------------------------------------------------------------------
 
@@ -160,11 +163,18 @@ class RiskLimits:
         if limits.notional is None or (quantity is None and price is None):
             return
         remedy = "enter less"
+        place = order_id - self._first_known
+        if place < 0 and (quantity is None or price is None):
+            raise Rejection(
+                "risk_limit",
+                f"max_order_notional {limits.notional}: order {order_id} is too old for its quantity and price to be "
+                "known here; give both",
+            )
         if quantity is None:
-            quantity = self._quantities[order_id]
+            quantity = self._quantities[place]
             remedy += f", or give both: the quantity is the largest that order {order_id} or an amend of it came with"
         elif price is None:
-            price = self._prices[order_id]
+            price = self._prices[place]
             remedy += f", or give both: the price is the largest that order {order_id} or an amend of it came with"
         assert price is not None
         if quantity * price > limits.notional:
@@ -194,9 +204,12 @@ class RiskLimits:
 
         To be told of every order, in the order of their ids.
         """
-        if self.has_notional:
+        if self._has_notional:
             self._quantities.append(quantity)
             self._prices.append(price)
+            if len(self._prices) >= 2 * KNOWN_NOTIONALS:
+                del self._quantities[:KNOWN_NOTIONALS], self._prices[:KNOWN_NOTIONALS]
+                self._first_known += KNOWN_NOTIONALS
         if not self._counted or self._limits(account, asset).open_orders is None:
             return
         known = self._open.get(asset)
@@ -211,22 +224,25 @@ class RiskLimits:
 
     def took_amend(self, order_id: int, quantity: int | None, price: int | None) -> None:
         """Note what an amend that was taken may have made of an order."""
-        if not self.has_notional:
+        place = order_id - self._first_known
+        if not self._has_notional or place < 0:
             return
-        if quantity is not None and quantity > self._quantities[order_id]:
-            self._quantities[order_id] = quantity
-        if price is not None and price > self._prices[order_id]:
-            self._prices[order_id] = price
+        if quantity is not None and quantity > self._quantities[place]:
+            self._quantities[place] = quantity
+        if price is not None and price > self._prices[place]:
+            self._prices[place] = price
 
     # -- a start from a state ------------------------------------------------------------------------------------------
 
-    def restored(self, asset: str, sequence: int) -> None:
-        """Note that what was taken up to this place of the asset's queue is not told of.
+    def restored(self, sequences: Mapping[str, int], next_order_id: int) -> None:
+        """Note that what was taken up to these places of the assets' queues, and before this order, is not told of.
 
-        Only a report of that place or a later one says how many orders are open then.
+        Only a report of such a place or a later one says how many orders are open then.
         """
+        self._first_known = next_order_id
         if self._counted:
-            self._open[asset] = _OpenInAsset({}, sequence)
+            for asset, sequence in sequences.items():
+                self._open[asset] = _OpenInAsset({}, sequence)
 
     # -- how many are open ---------------------------------------------------------------------------------------------
 
