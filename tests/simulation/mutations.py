@@ -136,11 +136,13 @@ def chained_checksum_forgotten() -> AbstractContextManager[object]:
 
 
 @mutation
-def torn_tail_kept() -> AbstractContextManager[object]:
+def appended_behind_a_torn_tail() -> AbstractContextManager[object]:
     real = Log._open_last
 
     def open_last(self: Log, segment: Any) -> None:
-        self.tail = None
+        if self.tail is not None:
+            self.end = self.durable_end = segment.base + self.tail.offset + self.tail.size
+            self.tail = None
         real(self, segment)
 
     return mock.patch.object(Log, "_open_last", open_last)
