@@ -1,13 +1,10 @@
 """Old segments of journal and event logs, moved away or deleted."""
 
-import os
-import sys
 from pathlib import Path
 
 import click
 
-from exchange.client.commands.common import json_option, load_config
-from exchange.config import PROJECT
+from exchange.client.commands.common import become, json_option, load_config
 
 
 @click.command(name="archive")
@@ -37,8 +34,4 @@ def archive_command(
     arguments = [f"--older-than={older_than}", "--delete" if to is None else f"--to={to.absolute()}"]
     for option, given in (("--dry-run", dry_run), ("--quiet", quiet), ("--json", as_json)):
         arguments += [option] if given else []
-    environment = os.environ | {"EXCHANGE_CONFIG": str(config.folder), "EXCHANGE_DATA": str(config.data)}
-    # Files of the daemons are none of a client's business: this is a program of its own, which this process becomes.
-    sys.stdout.flush()
-    os.chdir(PROJECT)
-    os.execve(sys.executable, [sys.executable, "-m", "daemons.archive", *arguments], environment)
+    become("daemons.archive", config, arguments)

@@ -1,5 +1,6 @@
 """What subcommands share: options, output for people and for machines, errors."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -57,6 +58,14 @@ def account_option(function: Function) -> Function:
 def load_config() -> Config:
     """Return the configuration. Raises ConfigError, which ends the command with status 2."""
     return configuration.load()
+
+
+def become(module: str, config: Config, arguments: list[str]) -> NoReturn:
+    """Have this process go on as another program of the exchange: one that works on what a client knows nothing of."""
+    environment = os.environ | {"EXCHANGE_CONFIG": str(config.folder), "EXCHANGE_DATA": str(config.data)}
+    sys.stdout.flush()
+    os.chdir(configuration.PROJECT)
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)
 
 
 def definition(config: Config, queries: Queries, name: str) -> tuple[ListedAsset, bool]:

@@ -1,13 +1,10 @@
 """Whether the exchange's records agree with each other."""
 
-import os
-import sys
 from pathlib import Path
 
 import click
 
-from exchange.client.commands.common import json_option, load_config
-from exchange.config import PROJECT
+from exchange.client.commands.common import become, json_option, load_config
 
 
 @click.command(name="verify")
@@ -36,8 +33,4 @@ def verify_command(
     arguments += [f"--journal={folder.absolute()}" for folder in folders]
     for option, given in (("--no-database", no_database), ("--complete", complete), ("--json", as_json)):
         arguments += [option] if given else []
-    environment = os.environ | {"EXCHANGE_CONFIG": str(config.folder), "EXCHANGE_DATA": str(config.data)}
-    # The audit reads what a client knows nothing of: it is a program of its own, which this process becomes.
-    sys.stdout.flush()
-    os.chdir(PROJECT)
-    os.execve(sys.executable, [sys.executable, "-m", "daemons.verify", *arguments], environment)
+    become("daemons.verify", config, arguments)
