@@ -46,7 +46,10 @@ class TakenRequests:
         latest[client_order_id] = record
         if len(latest) >= LATEST_ORDERS:
             self._before, self._latest = latest, {}
-        self._add(hash_, record, position)
+        if hash_ in self._unsynced:
+            self.synced()  # of two ids with one hash, none may be forgotten
+        self._unsynced[hash_] = position
+        self._records[hash_] = record
 
     def add_request(self, record: Record, position: int) -> None:
         """Note another request, if it has an id and may be sent again."""
@@ -111,13 +114,13 @@ class TakenRequests:
             latest = self._latest.get(client_order_id) or self._before.get(client_order_id)
             if latest is not None and latest.account == account:
                 return latest
-        hash_ = self.table.hash(f"{account}/{client_order_id}")
+        hash_, positions = self.table.find_text(f"{account}/{client_order_id}")
         self._sought = account, client_order_id, hash_
         if hash_ in self._records:
             record = self._records[hash_]
             if _is_order(record, account, client_order_id):
                 return record
-        for position in self.table.find(hash_):
+        for position in positions:
             try:
                 records = self._read(position)
             except Archived:
