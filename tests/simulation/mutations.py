@@ -206,11 +206,6 @@ def restored_without_stops() -> AbstractContextManager[object]:
 
 
 @mutation
-def restored_without_elected_stops() -> AbstractContextManager[object]:
-    return changed_when_restored(elected=[])
-
-
-@mutation
 def restored_without_last_price() -> AbstractContextManager[object]:
     return changed_when_restored(last_price=0)
 
