@@ -1,6 +1,8 @@
 """The table of ids on disk: nothing that was added and synced is missing, whatever the disk keeps of the rest."""
 
+import errno
 import logging
+import os
 import random
 import time
 from collections.abc import Callable
@@ -186,6 +188,32 @@ def test_a_damaged_header_a_missing_file_and_one_of_another_size_are_noticed(tmp
     (tmp_path / "filter").unlink()
     (tmp_path / "000001.ids").rename(tmp_path / "000000.ids")
     with pytest.raises(Unusable, match="filter: is missing"):
+        opened(tmp_path)
+
+
+def test_a_table_that_could_not_be_synced_is_made_again(tmp_path: Path) -> None:
+    """An error on sync is told once: the next one succeeds, and what failed is not on disk."""
+
+    class FailingDisk(Disk):
+        def __init__(self) -> None:
+            self.fails = False
+
+        def sync(self, file: int) -> None:
+            if self.fails:
+                self.fails = False
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super().sync(file)
+
+    disk = FailingDisk()
+    table = made(tmp_path, Aside(disk))
+    table.add({table.hash("a"): 1})
+    disk.fails = True
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        table.sync()
+    table.sync()
+    assert positions(table, "a") == {1}, "the process that has it goes on with it"
+    table.close()
+    with pytest.raises(Unusable):
         opened(tmp_path)
 
 

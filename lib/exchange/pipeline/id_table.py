@@ -242,10 +242,18 @@ class IdTable:
                 place = place + 1 & self._mask
 
     def sync(self) -> None:
-        """Return when all that was added is on disk. May run beside the loop, or in a copy of the process."""
-        for mapped in (self._filter, *self._files):
-            self.disk.sync(mapped.file)
-        self.disk.sync_folder(self.folder)
+        """Return when all that was added is on disk. May run beside the loop, or in a copy of the process.
+
+        After an OSError the table is none any more, and the next start makes it again: what failed to get to disk the
+        system takes for written from then on, so that no later sync would bring it there.
+        """
+        try:
+            for mapped in (self._filter, *self._files):
+                self.disk.sync(mapped.file)
+            self.disk.sync_folder(self.folder)
+        except OSError:
+            self.disk.unlink(self._header, missing_ok=True)
+            raise
 
     # -- room ----------------------------------------------------------------------------------------------------------
 
