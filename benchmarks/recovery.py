@@ -10,7 +10,8 @@ which trade, and cancels; four assets), until all of them are in SQL. Then every
 
 With `--without` all of it again with seals and snapshots removed, so that everything is read from the beginning; that
 is what they are for. Times hold the start of the interpreter, which is measured as well. Prints a line for each, JSON
-at the end, and with `--svg FILE` draws the graph.
+at the end, and with `--svg FILE` draws the graph. With `--results FILE` the results are added to those of other runs in
+that file, and all of them are drawn.
 """
 
 import argparse
@@ -242,6 +243,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--without", action="store_true", help="also without seals and snapshots")
     parser.add_argument("--folder", type=Path, help="where the data is, by default the folder for temporary files")
+    parser.add_argument("--results", type=Path, help="keep the results in this file, beside those of other runs")
     parser.add_argument("--svg", type=Path, help="draw the graph into this file")
     arguments = parser.parse_args()
     interpreter = []
@@ -264,6 +266,12 @@ def main() -> None:
             print(
                 f"  without: { {name: round(each, 2) for name, each in result['seconds_without'].items()} }", flush=True
             )
+    if arguments.results:
+        if arguments.results.exists():
+            earlier = json.loads(arguments.results.read_text())
+            sizes = {result["requests"] for result in results}
+            results = [result for result in earlier if result["requests"] not in sizes] + results
+        arguments.results.write_text(json.dumps(results))
     if arguments.svg:
         arguments.svg.write_text(draw(results))
     machine = {"python": platform.python_version(), "system": platform.platform()}
