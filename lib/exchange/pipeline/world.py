@@ -25,6 +25,7 @@ from exchange.status import Lock, StatusPage
 
 PR_SET_PDEATHSIG = 1
 CHILD_NICENESS = 10
+LONGEST_SECONDS = 600.0  # that a copy may take: hundreds of times what a million orders do
 REAP_SECONDS = 0.02  # between two looks at a child that is waited for
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class World:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._child = 0
+        self._forked_at = 0.0
         faults.arm(self)
 
     @cached_property
@@ -95,16 +97,21 @@ class World:
     def fork(self, name: str, job: Callable[[], None]) -> bool:
         """Run a job in a copy of this process as it is now; return False, doing nothing, while the last one runs.
 
-        The copy has the files, but no socket and no lock, and ends with its parent. What it raises is logged.
+        The copy has the files, but no socket and no lock, and ends with its parent. What it raises is logged, and so is
+        that there is no memory for a copy; the caller goes on as after any job that failed.
         """
         if not self.reap():
             return False
         parent = os.getpid()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: the copy uses none
-            child = os.fork()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: the copy uses none
+                child = os.fork()
+        except OSError as error:
+            logger.warning("%s: no copy of the process could be made: %s", name, error)
+            return True
         if child:
-            self._child = child
+            self._child, self._forked_at = child, time.monotonic()
             return True
         status = 1
         try:
@@ -134,10 +141,21 @@ class World:
                 pass  # the folder's own
 
     def reap(self) -> bool:
-        """Return whether no copy runs any more. To be called now and then, so that an ended one is let go."""
+        """Return whether no copy runs any more. To be called now and then, so that an ended one is let go.
+
+        One that takes far too long hangs, on a lock that another thread held when it was made for example: it is ended.
+        """
         if self._child and os.waitpid(self._child, os.WNOHANG)[0]:
             self._child = 0
+        elif self._child and time.monotonic() - self._forked_at > LONGEST_SECONDS:
+            logger.warning("a copy of the process did not end within %g s; ending it", LONGEST_SECONDS)
+            self._end_copy()
         return not self._child
+
+    def _end_copy(self) -> None:
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, 0)
+        self._child = 0
 
     def wait_for_fork(self, seconds: float) -> bool:
         """Wait until no copy runs; return whether that came within the seconds."""
@@ -166,9 +184,7 @@ class World:
             self._jobs.put(None)
             self._thread.join()
         if not self.reap():
-            os.kill(self._child, signal.SIGKILL)
-            os.waitpid(self._child, 0)
-            self._child = 0
+            self._end_copy()
         if "transport" in vars(self):
             self.transport.close()
         for lock in self._locks:
