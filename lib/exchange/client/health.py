@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from exchange.client.errors import Rejected, Unreachable
@@ -13,6 +14,8 @@ from exchange.client.queries import Queries
 from exchange.client.slow_peers import SlowPeer, slow_peers
 from exchange.config import Config
 from exchange.status import STALE_NS, Status, read_pages
+
+DOWNSTREAM = ("logger", "notifier")
 
 
 class DaemonHealth(Struct, frozen=True):
@@ -60,6 +63,7 @@ def check_health(config: Config, timeout: float) -> Health:
     names += sorted(name for name, page in pages.items() if name not in names and is_alive(page["pid"]))
     query, statuses = _query(config.endpoints.query, timeout)
     daemons = [_daemon(name, pages.get(name)) for name in names]
+    daemons = [_compared(daemon, pages) if daemon.daemon in DOWNSTREAM else daemon for daemon in daemons]
     if not config.database.dsn:
         daemons.append(_postgres(config.data / "postgres" / "data" / "postmaster.pid"))
     return Health(
@@ -105,6 +109,19 @@ def _daemon(name: str, page: Status | None) -> DaemonHealth:
         behind=page["behind"],
         details=page["details"],
     )
+
+
+def _compared(daemon: DaemonHealth, pages: dict[str, Status]) -> DaemonHealth:
+    """Return a daemon's health with what it has yet to do by the matching daemons' pages, where that is more.
+
+    It knows of what it was sent and has read; more may wait in its sockets. Pages are up to a second apart.
+    """
+    behind = dict(daemon.behind)
+    for asset, done in daemon.processed.items():
+        page = pages.get(f"matching-{asset}")
+        if page is not None:
+            behind[asset] = max(behind.get(asset, 0), page["processed"].get(asset, 0) - done)
+    return msgspec.structs.replace(daemon, behind=behind)
 
 
 def _postgres(pid_file: Path) -> DaemonHealth:

@@ -1,7 +1,7 @@
-"""Who does not read what the exchange sends: connections whose send queue is full, as Linux counts them.
+"""Who does not read what the exchange sends: connections whose other end has no room left, as Linux counts them.
 
 A publisher can't be asked: ZeroMQ drops what a slow subscriber has no room for and tells nobody. The kernel knows how
-much of each connection's data has not been taken by the other end.
+much of each connection's data has not been taken by the other end, and whether that has said that it can't take more.
 """
 
 import socket
@@ -13,6 +13,7 @@ from msgspec import Struct
 
 MUCH_BYTES = 64 * 1024  # in a send queue: more than what is just on its way to somebody who reads
 ESTABLISHED = "01"
+PROBING = "04"  # the timer that runs while the other end has no room: now and then it is asked again
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
@@ -46,7 +47,7 @@ def _connections(table: Path) -> Iterator[tuple[int, str, int]]:
         return
     for line in lines:
         fields = line.split()
-        if fields[3] == ESTABLISHED:
+        if fields[3] == ESTABLISHED and fields[5].partition(":")[0] == PROBING:
             yield int(fields[1].rpartition(":")[2], 16), _address(fields[2]), int(fields[4].partition(":")[0], 16)
 
 
