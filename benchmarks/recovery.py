@@ -34,6 +34,7 @@ from benchmarks.exchange import stored
 from benchmarks.pipeline import ASSETS, encode, orders
 from benchmarks.plot import line_chart
 from exchange.config import Config
+from exchange.status import read_pages
 from exchange.store.embedded import database_dsn
 from tests.support import Daemon, write_config
 
@@ -174,6 +175,13 @@ def stored_of(config: Config, asset: str) -> int:
         return -1
 
 
+def published(config: Config) -> int:
+    """Return how many requests the notifier has folded in, by its page."""
+    return sum(
+        sum(page["processed"].values()) for page in read_pages(config.status_folder) if page["daemon"] == "notifier"
+    )
+
+
 def forget_snapshots(config: Config) -> None:
     """Remove all that a start need not read everything for."""
     for seal in config.data.rglob("*.seal"):
@@ -197,6 +205,7 @@ def measure(place: Path, requests: int, repeats: int, without: bool) -> dict[str
         until(lambda: stored(config) >= len(ASSETS), "the exchange is up")
         acks = fill(config, requests)
         until(lambda: stored(config) >= acks + len(ASSETS), "all is stored")
+        until(lambda: published(config) >= acks + len(ASSETS), "all is published")
         result: dict[str, Any] = {
             "requests": acks,
             "journal_bytes": folder_bytes(config.journal_folder),
