@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from msgspec import UNSET
 
-from exchange.core import messages, order_memory
+from exchange.core import messages, order_entry_state, order_memory
 from exchange.core.messages import Ack, AmendOrder, CancelOrder, MassCancel, Reject
 from exchange.core.order_entry import OrderEntry
 from exchange.core.requests import MassCancel as MassCancelRequest
+from exchange.core.risk import RiskLimit, RiskLimits
 from exchange.pipeline import id_table, order_start, taken_requests
 from exchange.pipeline.archive import archive_up_to
 from exchange.pipeline.journal import Journal
@@ -35,13 +36,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 class Life:
     """Order entry on a journal in a folder, from a start to an end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: RiskLimits | None = None) -> None:
         self.time = 1000
         self.folder = folder
         self.world = InlineWorld()
         self.journal = Journal(self.world, folder, SEGMENT_BYTES)
         self.taken = order_start.open_ids(self.world, self.journal)
-        self.entry = OrderEntry(self.taken, self.journal.has_room, lambda: self.time, 10**6, 10**6)
+        has_room = self.journal.has_room
+        self.entry = OrderEntry(self.taken, has_room, lambda: self.time, 10**6, 10**6, limits=limits)
         order_start.start(self.world, self.journal, self.taken, self.entry, {})
         for asset in (ACME, BTC):
             self.entry.define(asset)
@@ -192,9 +194,69 @@ def test_a_start_goes_on_from_the_newest_state(tmp_path: Path, caplog: pytest.Lo
     life.end()
     with caplog.at_level(logging.INFO):
         life = Life(tmp_path)
-    from_state, read = (int(word) for word in caplog.messages[-1].split() if word.isdecimal())
+    from_state, read = what_a_start_read(caplog)
     assert from_state + read == 1003
     assert 0 < read < 300
+    check(life)
+    life.end()
+
+
+def what_a_start_read(caplog: pytest.LogCaptureFixture) -> tuple[int, int]:
+    """Return how many requests the state had that the last start went on from, and how many it read."""
+    from_state, read = (int(word) for word in caplog.messages[-1].split() if word.isdecimal())
+    return from_state, read
+
+
+def test_a_limit_of_a_notional_that_is_new_does_not_keep_a_start_from_its_state(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor where the segments before the state were archived. Who amends an order of before it gives both."""
+    life = filled(tmp_path)
+    last = life.journal.log.segments[-1].base
+    recent = life.ack(new_order("recent", quantity=20, price=100)).order_id
+    life.sync()
+    life.end()
+    for archived in (False, True):
+        if archived:
+            archive_up_to(life.world.disk, tmp_path, last)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            life = Life(tmp_path, RiskLimits([RiskLimit(max_order_notional=5000)]))
+        from_state, read = what_a_start_read(caplog)
+        assert from_state + read == 1003
+        assert 0 < read < 300
+        check(life, first=499)
+        life.end()  # without a sync, so that the next life begins as this one did
+    life = Life(tmp_path, RiskLimits([RiskLimit(max_order_notional=5000)]))
+    life.ack(AmendOrder(asset="ACME", order_id=recent, quantity=50, account="ann"))
+    refused = life.handle(AmendOrder(asset="ACME", order_id=recent, quantity=60, account="ann"))
+    assert isinstance(refused, Reject)
+    assert refused.reason == "risk_limit"
+    old = recent - 1
+    refused = life.handle(AmendOrder(asset="ACME", order_id=old, quantity=10, account="ann"))
+    assert isinstance(refused, Reject)
+    assert (refused.reason, refused.text.partition("; ")[2]) == ("risk_limit", "give both")
+    life.ack(AmendOrder(asset="ACME", order_id=old, quantity=10, price=100, account="ann"))
+    life.end()
+
+
+def test_without_a_state_of_use_the_start_asks_for_the_segments_that_were_archived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, archive = tmp_path / "journal", tmp_path / "archive"
+    life = filled(folder)
+    archive_up_to(life.world.disk, folder, life.journal.log.segments[-1].base, archive)
+    life.end()
+    monkeypatch.setattr(order_entry_state, "VERSION", order_entry_state.VERSION + 1)
+    said = rf"{folder}: no seal here has a state that can be used, .* were archived; put them back .*{folder}/archived"
+    with pytest.raises(Damaged, match=said):
+        Life(folder)
+    for path in archive.iterdir():
+        path.rename(folder / path.name)
+    (folder / "archived").unlink()
+    with caplog.at_level(logging.INFO):
+        life = Life(folder)
+    assert what_a_start_read(caplog) == (0, 1002)
     check(life)
     life.end()
 

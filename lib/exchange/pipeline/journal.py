@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from exchange.core.requests import MassCancel, NewOrder, Record, Request
+from exchange.pipeline.archive import archived_base
 from exchange.pipeline.codec import decode_record, encode
 from exchange.pipeline.log import RECORD, Damaged, Log
+from exchange.pipeline.log_format import ARCHIVED
 from exchange.pipeline.log_index import Index, Indexes
 from exchange.pipeline.seals import Draft, Seal, read_seal, read_state
 from exchange.pipeline.world import World
@@ -77,13 +79,15 @@ class Journal:
         before. Then `restore` is given the records that came after, in order: all, where there is no state.
 
         `downstream` gives, per asset, the last sequence that somebody is known to have applied. Raises Damaged,
-        changing nothing, where the journal is damaged or ends before one of them: it has lost what was acknowledged.
+        changing nothing, where the journal is damaged or ends before one of them: it has lost what was acknowledged; or
+        where no state is of use and segments that would have to be read were archived.
         """
         restored = 0  # the position up to which the state has it all
         sealed = 0  # the position up to which the seals say where records are
         stateless = True  # whether the newest seal has no state of use
         if restore_state is not None:
             restored, stateless = self._restore_state(restore_state)
+        self._check_archived(restored)
         all_ids = self.ids is not None and not self.ids.complete
         group: list[tuple[int, Record]] = []  # of a mass cancel, until it is whole
 
@@ -142,6 +146,17 @@ class Journal:
                     logger.warning("%s: the state in the seal can't be used; an older one is taken", seal.path)
             newest = False
         return 0, True
+
+    def _check_archived(self, restored: int) -> None:
+        """Raise Damaged where records behind what was restored are in segments that were archived."""
+        folder = self.log.folder
+        start = archived_base(self.log.disk, folder)
+        if restored < start:
+            raise Damaged(
+                f"{folder}: no seal here has a state that can be used, so all requests have to be read, and the "
+                f"segments before position {start} were archived; put them back into this folder, with their names, "
+                f"remove {folder / ARCHIVED}, and start again"
+            )
 
     def end_of_file(self) -> str:
         """Return the file and offset at which the journal ends, for an error's text."""
