@@ -125,7 +125,7 @@ def test_clients_are_answered_as_from_memory_over_restarts_and_kills(number: int
             written = len(twin.journal)
             assert life.entry.next_order_id == twin.order_entry.next_order_id
             assert life.entry.remembered_ids == twin.order_entry.remembered_ids
-    assert life.taken.table.identity[1] > 3
+    assert life.taken.table.files > 3
     assert len(life.entry.order_accounts) < 16
     assert len(list(tmp_path.glob("*.seal"))) > 2
     life.end()
@@ -261,7 +261,7 @@ def test_without_a_state_of_use_the_start_asks_for_the_segments_that_were_archiv
     life.end()
 
 
-@pytest.mark.parametrize("lost", ["ids", "ids/header", "ids/filter", "ids/000001.ids"])
+@pytest.mark.parametrize("lost", ["ids", "ids/header", "ids/checkpoint", "ids/000001.ids"])
 def test_a_table_that_was_lost_is_made_again_from_the_journal(
     lost: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,12 +6,18 @@ must not be missing, though: after a start all that was taken since the last `sy
 
     header         <8sI4xQQQI   magic, version, the two primes, what tells this table from others, CRC-32 of all that
     <number>.ids   slots of 8 bytes, of the machine's byte order: 0, or the low 16 bits of the hash, then the position
-    filter         a bit for each of the hash's top bits, set where any id has them
+    checkpoint     MessagePack: what a start compares the files with; then the filter: a bit for each of the hash's top
+                   bits, set where any id has them; then the CRC-32 of all that
+
+A checkpoint is written by each `sync`, as a whole, and says up to which position of the journal the table is complete,
+the CRC-32 of each file that is filled, and of the last one a sum over the entries up to that position, each with its
+place. A table that does not agree with it has lost ids, or is an older copy: it is not used.
 
 A file of slots is filled to a half, in which an id is at the first free slot from its hash's top bits on; then comes
 the next one. So nothing is ever rebuilt. Most ids that are looked for are new, and most of those are not in the filter:
 they cost one look, however many ids there are. The files are mapped into memory: the kernel keeps of them what is used,
-and writes it when it likes. They are small, so that what is written before a `sync` returns is not much.
+and writes it when it likes. They are small, so that what is written before a `sync` returns is not much. The filter is
+in the process's memory.
 
 The hash is the text as a number, modulo two secret primes of 30 bits, by which Python divides quickest. The first gives
 the slot: two texts of at most 80 bytes have the same one for 21 at most of the six million primes that may have been
@@ -24,8 +30,12 @@ import logging
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
 
 from exchange.pipeline.allocator import RETRY_SECONDS, check_room
 from exchange.pipeline.world import World
@@ -41,7 +51,7 @@ POSITION_BITS = 48
 MOST_POSITION = 2**POSITION_BITS - 1
 SLOTS = 2**22  # of a file: 32 MiB, for two million ids
 FILTER_BYTES = 2**25  # 32 MiB: of ten million ids, one new one in 27 is looked for in vain; of a hundred, one in three
-COUNTED_SLOTS = 2**18  # looked at to estimate how full a file is
+PART_BYTES = 2**20  # of the filter, written or read at a time
 SUFFIX = ".ids"
 PADDING = "\0" * 4  # before a text, so that a short one is larger than the prime too
 
@@ -65,6 +75,22 @@ class Mapped(NamedTuple):
     file: int
 
 
+class Mark(Struct, frozen=True, array_like=True):
+    """The table as of a position of the journal: how many files it had, and the sum of the last one's entries."""
+
+    position: int = 0
+    files: int = 1
+    sum: int = 0  # modulo 2^64
+
+
+class Checkpoint(Struct, frozen=True, array_like=True):
+    """What a start compares the table with. `filled` are the CRC-32s of the files before the mark's last one."""
+
+    number: int
+    mark: Mark
+    filled: list[int]
+
+
 class IdTable:
     """The table in a folder: `open` or `create` it, `add_again` what came since the last `sync`, then `start`.
 
@@ -84,9 +110,12 @@ class IdTable:
         self._shift, self._mask = HASH_BITS + 1 - slots.bit_length(), slots - 1  # an id's first slot is `hash >> shift`
         self._byte_shift = HASH_BITS + 1 - filter_bytes.bit_length()  # of the filter
         self._bit_shift = self._byte_shift - 3
-        self._filter = Mapped(memoryview(b""), -1)
-        self._bits = self._filter.content
+        self._bits = memoryview(b"")  # the filter
         self._files: list[Mapped] = []  # the last one is added to
+        self._filled: list[int] = []  # the CRC-32s of the first of them, as far as they have been worked out
+        self._sum = 0  # of the last one's entries, each times its place: see `_times_place`
+        self._mark = Mark()
+        self.position = 0  # up to which the table was complete when it was synced last
         self._left = 0  # how many more it takes
         self.room = 0  # how many ids are sure to find room on disk
         self._prepare_at = slots // 4  # how many it still takes when the next is allocated
@@ -103,13 +132,47 @@ class IdTable:
         numbers = [int(name.removesuffix(SUFFIX)) for name in self.disk.names(self.folder) if name.endswith(SUFFIX)]
         if not numbers or numbers != list(range(len(numbers))):
             raise Unusable(f"{self.folder}: a file of the table is missing: there are numbers {numbers}")
-        self._filter = self._open(self.folder / "filter", self.filter_bytes)
-        self._bits = self._filter.content
         for number in numbers:
             file = self._open(self._path(number), self.slots * SLOT_BYTES)
             self._files.append(Mapped(file.content.cast("Q"), file.file))
-        self._left = max(self.slots // 2 - _estimate(self._files[-1].content), 0)
+        self._compare(self._read_checkpoint())
+        entries = self._files[-1].content.tolist()
+        self._left = max(self.slots // 2 - (len(entries) - entries.count(0)), 0)
+        self._sum = _times_place(entries, MOST_POSITION + 1)
         self._count_room()
+
+    def _compare(self, checkpoint: Checkpoint) -> None:
+        """Raise Unusable where the files are not what they were, but for what was added since."""
+        mark = checkpoint.mark
+        if checkpoint.number != self.number or not 0 < mark.files <= len(self._files):
+            raise Unusable(f"{self._checkpoint}: is of another table, or files of this one are missing")
+        for number, crc in enumerate(checkpoint.filled[: mark.files - 1]):
+            if zlib.crc32(self._files[number].content) != crc:
+                raise Unusable(f"{self._path(number)}: is damaged")
+        entries = self._files[mark.files - 1].content.tolist()
+        if _times_place(entries, mark.position) % 2**64 != mark.sum:
+            raise Unusable(f"{self._path(mark.files - 1)}: is damaged, or an older copy")
+        self._filled = checkpoint.filled[: mark.files - 1]
+        self._mark, self.position = mark, mark.position
+
+    def _read_checkpoint(self) -> Checkpoint:
+        """Return the checkpoint, and take its filter. Raises Unusable."""
+        try:
+            file = self.disk.open(self._checkpoint)
+        except FileNotFoundError:
+            raise Unusable(f"{self._checkpoint}: is missing") from None
+        try:
+            data = self.disk.read(file, self.disk.size(file), 0)
+        finally:
+            self.disk.close(file)
+        head = len(data) - self.filter_bytes - 4
+        if head < 0 or zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
+            raise Unusable(f"{self._checkpoint}: is damaged")
+        self._bits = memoryview(bytearray(data[head:-4]))
+        try:
+            return msgspec.msgpack.decode(data[:head], type=Checkpoint)
+        except msgspec.DecodeError as error:
+            raise Unusable(f"{self._checkpoint}: is not understood: {error}") from None
 
     def _open(self, path: Path, size: int) -> Mapped:
         try:
@@ -133,10 +196,10 @@ class IdTable:
         first, second = (_prime_from(7 << PRIME_BITS - 3 | self._random(PRIME_BITS - 3) | 1) for _ in range(2))
         self.primes = first, second
         self.number = self._random(HASH_BITS)
-        self._filter = self._allocate(self.filter_bytes)
-        self._bits = self._filter.content
-        self.disk.rename(self._ahead, self.folder / "filter")
+        self._bits = memoryview(bytearray(self.filter_bytes))
+        self._filled, self._mark, self.position = [], Mark(), 0
         self._begin_next()
+        self._write_checkpoint(Checkpoint(self.number, self._mark, []))
         header = HEADER.pack(MAGIC, VERSION, *self.primes, self.number)
         unfinished = self.folder / "header.unfinished"
         file = self.disk.open(unfinished, create=True)
@@ -173,14 +236,13 @@ class IdTable:
         if magic != MAGIC or version > VERSION:
             raise Unusable(f"{self._header}: format {magic!r} version {version}, and this program reads {VERSION}")
 
-    @property
-    def identity(self) -> tuple[int, int]:
-        """What tells this table from another that was made in its place, and how many files of slots it has."""
-        return self.number, len(self._files)
+    def has_all(self, number: int, position: int) -> bool:
+        """Return whether this is the table of that number, and was complete up to that position when it was opened."""
+        return self.number == number and self.position >= position
 
-    def has_all(self, number: int, files: int) -> bool:
-        """Return whether this is the table of that identity, and has all files that it had then."""
-        return self.identity[0] == number and self.identity[1] >= files
+    def mark(self, position: int) -> None:
+        """Note that all ids up to a position of the journal are in the table: the next `sync` says so."""
+        self._mark = Mark(position, len(self._files), self._sum % 2**64)
 
     # -- ids -----------------------------------------------------------------------------------------------------------
 
@@ -194,11 +256,11 @@ class IdTable:
         """Note positions, from 1 on, under their hashes. Where one is there already, nothing changes."""
         bits, byte_shift, bit_shift = self._bits, self._byte_shift, self._bit_shift
         shift, mask = self._shift, self._mask
-        slots, left = self._files[-1].content, self._left
+        slots, left, total = self._files[-1].content, self._left, self._sum
         for hash_, position in ids.items():
             if left <= 0:
                 self._begin_next()
-                slots, left = self._files[-1].content, self._left
+                slots, left, total = self._files[-1].content, self._left, 0
             bits[hash_ >> byte_shift] |= 1 << (hash_ >> bit_shift & 7)
             entry = (hash_ & 0xFFFF) << POSITION_BITS | position
             place = hash_ >> shift
@@ -207,7 +269,8 @@ class IdTable:
             if not found:
                 slots[place] = entry
                 left -= 1
-        self._left = left
+                total += entry * (place << 1 | 1)
+        self._left, self._sum = left, total
         self._count_room()
         if left <= self._prepare_at and self._started and not self.error:
             self._prepare()
@@ -247,13 +310,37 @@ class IdTable:
         After an OSError the table is none any more, and the next start makes it again: what failed to get to disk the
         system takes for written from then on, so that no later sync would bring it there.
         """
+        mark = self._mark
         try:
-            for mapped in (self._filter, *self._files):
+            for mapped in self._files[len(self._filled) :]:
                 self.disk.sync(mapped.file)
-            self.disk.sync_folder(self.folder)
         except OSError:
             self.disk.unlink(self._header, missing_ok=True)
             raise
+        for mapped in self._files[len(self._filled) : mark.files - 1]:
+            self._filled.append(zlib.crc32(mapped.content))
+        self._write_checkpoint(Checkpoint(self.number, mark, self._filled))
+
+    def _write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint with the filter as it is: bits that are set meanwhile may or may not be in it."""
+        unfinished = self._checkpoint.with_suffix(".unfinished")
+        head = msgspec.msgpack.encode(checkpoint)
+        check_room(self.world, unfinished, len(head) + self.filter_bytes)
+        file = self.disk.open(unfinished, create=True)
+        try:
+            self.disk.truncate(file, 0)
+            self.disk.write(file, head, 0)
+            crc = zlib.crc32(head)
+            for offset in range(0, self.filter_bytes, PART_BYTES):
+                part = bytes(self._bits[offset : offset + PART_BYTES])
+                self.disk.write(file, part, len(head) + offset)
+                crc = zlib.crc32(part, crc)
+            self.disk.write(file, crc.to_bytes(4, "little"), len(head) + self.filter_bytes)
+            self.disk.sync(file)
+        finally:
+            self.disk.close(file)
+        self.disk.rename(unfinished, self._checkpoint)
+        self.disk.sync_folder(self.folder)
 
     # -- room ----------------------------------------------------------------------------------------------------------
 
@@ -296,7 +383,7 @@ class IdTable:
         self.disk.rename(self._ahead, self._path(len(self._files)))
         self._files.append(self._next)
         self._next = None
-        self._left = self.slots // 2
+        self._left, self._sum = self.slots // 2, 0
         self._count_room()
 
     def _allocate_slots(self) -> Mapped:
@@ -322,6 +409,10 @@ class IdTable:
         return self.folder / "header"
 
     @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint"
+
+    @property
     def _ahead(self) -> Path:
         return self.folder / "next"
 
@@ -330,8 +421,13 @@ class IdTable:
 
     @property
     def count(self) -> int:
-        """About how many ids there are: of what was opened it is estimated."""
+        """About how many ids there are."""
         return len(self._files) * (self.slots // 2) - self._left
+
+    @property
+    def files(self) -> int:
+        """How many files of slots there are."""
+        return len(self._files)
 
     @property
     def disk_bytes(self) -> int:
@@ -339,21 +435,26 @@ class IdTable:
         return self.filter_bytes + (len(self._files) + (self._next is not None)) * self.slots * SLOT_BYTES
 
     def close(self) -> None:
-        for mapped in (self._filter, *self._files, *filter(None, [self._next])):
+        for mapped in (*self._files, *filter(None, [self._next])):
             mapped.content.release()
             if mapped.file >= 0:
                 self.disk.close(mapped.file)
-        self._filter, self._next = Mapped(memoryview(b""), -1), None
+        self._next = None
         self._files.clear()
 
 
-def _estimate(slots: memoryview) -> int:
-    """Return how many slots are in use: of many by the first ones, since hashes are everywhere alike.
+def _times_place(entries: list[int], before: int) -> int:
+    """Return the sum of the entries whose positions are less than `before`, each times its place.
 
-    It is off by a few tenths of a percent then.
+    The factors 1, 3, 5, ... are odd, so that modulo 2^64 no bit of an entry is lost.
     """
-    looked_at = slots[:COUNTED_SLOTS].tolist()
-    return (len(looked_at) - looked_at.count(0)) * len(slots) // len(looked_at)
+    if before > MOST_POSITION:
+        return sum(entry * factor for entry, factor in zip(entries, count(1, 2), strict=False) if entry)
+    return sum(
+        entry * factor
+        for entry, factor in zip(entries, count(1, 2), strict=False)
+        if entry and entry & MOST_POSITION < before
+    )
 
 
 def _prime_from(number: int) -> int:

@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class SealedState(Struct, frozen=True, array_like=True):
-    """The order handler's state in a seal: order entry's, and which table of ids has all ids up to there."""
+    """The order handler's state in a seal: order entry's, and which table of ids has all ids up to a position."""
 
     table: int
-    table_files: int
+    position: int
     requests: int  # that order entry has taken so far
     entry: bytes
 
@@ -68,13 +68,15 @@ def start(world: World, journal: Journal, taken: TakenRequests, entry: OrderEntr
         except (msgspec.DecodeError, UnusableState) as error:
             logger.warning("%s: a state can't be used: %s", journal.log.folder, error)
             return False
-        taken.complete = table.has_all(state.table, state.table_files)
+        taken.complete = table.has_all(state.table, state.position)
         from_state = state.requests
         return True
 
     def state() -> bytes:
         requests = sum(queue.sequence for queue in (entry.exchange, *entry.queues.values()))
-        return encode(SealedState(*table.identity, requests, order_entry_state.state_of(entry)))
+        position = journal.log.end
+        table.mark(position)
+        return encode(SealedState(table.number, position, requests, order_entry_state.state_of(entry)))
 
     journal.state = state
     journal.prepare_seal = table.sync
