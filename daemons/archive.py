@@ -33,17 +33,24 @@ def main(arguments: list[str]) -> int:
     options = read_options(arguments)
     try:
         config = configuration.load()
-        destination = None if options.to is None else options.to.absolute()
-        if destination is not None and destination.is_relative_to(config.data):
+        destination = None if options.to is None else options.to.resolve()
+        if destination is not None and destination.is_relative_to(config.data.resolve()):
             return tell_error(options, "usage", f"--to {destination}: is in the data folder; name one outside", USAGE)
         lock = Lock(config.data / "archive.lock", "another `exchange archive` on this data folder")
         stored = {asset: place.sequence for asset, place in applied(config).items()}
         copies = 2 if options.delete else 1
         retention = Retention(Disk(), config, stored, time.time() - options.older_than * DAY_S, copies)
         plans = [plan for plan in retention.plans() if plan.segments or not options.quiet]
-        for plan in plans:
-            if plan.segments and not options.dry_run:
-                retention.carry_out(plan, destination and destination / plan.folder.relative_to(config.data))
+        moves = [
+            (plan, destination and destination / plan.folder.relative_to(config.data))
+            for plan in plans
+            if plan.segments
+        ]
+        for plan, folder in moves:
+            if folder is not None:
+                retention.check(plan, folder)
+        for plan, folder in () if options.dry_run else moves:
+            retention.carry_out(plan, folder)
         lock.release()
     except (ConfigError, AlreadyRunning) as error:
         return tell_error(options, "usage", str(error), USAGE)

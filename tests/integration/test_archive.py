@@ -130,6 +130,7 @@ def test_old_segments_go_and_what_lives_on_from_them_goes_on_living(exchange: Ex
 
     planned = wait_until(gone, f"everybody has passed some segments: {exchange.archive('--delete', '--dry-run')}", 60)
     assert exchange.segments("journal")[0] == before["journal"][0], "a dry run does nothing"
+    check_that_nothing_goes_where_it_can_t_be_put(exchange)
     topic = whole_topic(venue, "trade/ACME/")
     done = exchange.archive()
     assert done["journal"]["segments"] >= planned["journal"]["segments"]
@@ -169,6 +170,22 @@ def test_old_segments_go_and_what_lives_on_from_them_goes_on_living(exchange: Ex
     exchange.start()
     assert whole_topic(venue, "trade/ACME/")[: len(topic)] == topic, "all of it is folded again from the first event on"
     verify(exchange)
+
+
+def check_that_nothing_goes_where_it_can_t_be_put(exchange: Exchange) -> None:
+    before = [exchange.segments(folder) for folder in ("journal", "events/ACME")]
+    blocked = exchange.archive_folder.with_name("file")
+    blocked.write_bytes(b"")
+    other = exchange.archive_folder / "journal" / before[0][0]
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"of another exchange")
+    for destination, file in ((blocked / "archive", blocked), (exchange.archive_folder, other)):
+        status, said = exchange.command("archive", "--older-than", "3", "--to", str(destination))
+        assert status == 1
+        assert str(file) in said["text"]
+        assert [exchange.segments(folder) for folder in ("journal", "events/ACME")] == before
+        assert not list(exchange.config.data.rglob("archived"))
+    other.unlink()
 
 
 @pytest.mark.parametrize(

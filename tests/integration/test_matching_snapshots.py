@@ -277,6 +277,26 @@ def test_the_segment_that_ends_with_the_snapshots_own_record_is_not_archived(tmp
     assert plan.kept.endswith(f"matching are at {first_behind - 2}")
 
 
+def test_what_a_run_that_was_broken_off_has_left_is_archived_by_the_next(tmp_path: Path) -> None:
+    config = write_config(tmp_path, ASSETS)
+    book = Book(config.event_log_folder("ACME"), requests=1_000_000)
+    book.apply(450)
+    book.close()
+    first, second, third = sorted(book.folder.glob("*.log"))[:3]
+    whole = first.read_bytes(), second.read_bytes()
+    archive_up_to(Disk(), book.folder, int(third.stem))
+    second.write_bytes(whole[1])
+    destination = tmp_path / "archive"
+    retention = Retention(Disk(), config, {}, before=0, copies=1)
+    (plan, _) = retention.plans()
+    assert (plan.segments, plan.bytes, plan.base) == (1, len(whole[1]), int(third.stem))
+    retention.carry_out(plan, destination)
+    assert (destination / second.name).read_bytes() == whole[1]
+    assert not second.exists()
+    (plan, _) = retention.plans()
+    assert plan.segments == 0
+
+
 # -- daemons -----------------------------------------------------------------------------------------------------------
 
 

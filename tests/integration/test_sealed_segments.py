@@ -343,6 +343,9 @@ def test_the_last_record_is_found_behind_what_is_allocated_and_however_large_it_
 # -- archive -----------------------------------------------------------------------------------------------------------
 
 
+NAMED = segment_name, seal_name
+
+
 def archived(folder: Path, disk: TestedDisk, segments: int, destination: Path | None) -> int:
     """Archive so many segments, and return the sequence of the first record that is kept."""
     base = segments * SEGMENT_BYTES
@@ -364,8 +367,8 @@ def test_a_log_goes_on_without_the_segments_that_were_archived(folder: Path, des
         assert names(folder, ".seal") == sorted(name for name in whole if name.endswith(".seal"))
         assert names(folder, ".log")[0] == segment_name(segments * SEGMENT_BYTES)
         if destination is not None:
-            assert files(destination) == {name: whole[name] for name in names(destination, ".log")}
-            assert len(files(destination)) == segments
+            moved = [suffixed(segment * SEGMENT_BYTES) for segment in range(segments) for suffixed in NAMED]
+            assert files(destination) == {name: whole[name] for name in moved}
         event_log = opened(folder)
         assert event_log.index.last == COUNT
         assert replayed(event_log, first) == BODIES[first - 1 :]
@@ -456,3 +459,25 @@ def test_a_crash_while_segments_are_archived_loses_none(tmp_path: Path, folder: 
             shutil.rmtree(destination)
         crash_at += 1
     assert crash_at >= 8
+
+
+def test_where_the_destination_can_t_be_written_nothing_is_archived_and_the_next_run_does_it(
+    tmp_path: Path, folder: Path
+) -> None:
+    whole = files(folder)
+    blocked, there = tmp_path / "file", tmp_path / "there"
+    blocked.write_bytes(b"")
+    with pytest.raises(OSError, match=str(blocked)):
+        archive_up_to(TestedDisk(), folder, 2 * SEGMENT_BYTES, blocked / "archive")
+    assert files(folder) == whole
+    there.mkdir()
+    other = there / segment_name(SEGMENT_BYTES)
+    other.write_bytes(b"of another exchange")
+    with pytest.raises(ValueError, match=f"{other}: is there already, with another content"):
+        archive_up_to(TestedDisk(), folder, 2 * SEGMENT_BYTES, there)
+    assert files(folder) == whole
+    assert files(there) == {other.name: b"of another exchange"}
+    other.write_bytes(whole[other.name])
+    archive_up_to(TestedDisk(), folder, 2 * SEGMENT_BYTES, there)
+    assert {name for name in whole if name not in files(folder)} == {segment_name(0), other.name}
+    assert files(there) == {name: whole[name] for name in files(there)}

@@ -20,7 +20,7 @@ from msgspec import Struct
 from exchange.config import Config
 from exchange.core.matching_state import MatchingState, restore
 from exchange.core.requests import EXCHANGE, NewOrder, Record
-from exchange.pipeline.archive import archive_up_to, archived_base
+from exchange.pipeline.archive import archive_up_to, archived_base, check_destination, segments_before
 from exchange.pipeline.carried import read_carried, write_carried
 from exchange.pipeline.codec import decode_record
 from exchange.pipeline.disk import Disk
@@ -39,7 +39,10 @@ _decode_state = msgspec.msgpack.Decoder(MatchingState).decode
 
 
 class Plan(Struct, frozen=True):
-    """What may go of one log: all segments before `base`. `kept` says why the next one stays."""
+    """What may go of one log: all segments before `base`. `kept` says why the next one stays.
+
+    `segments` and `bytes` count what is there: also what an earlier run that was broken off has left.
+    """
 
     log: str
     folder: Path
@@ -69,6 +72,10 @@ class Retention:
             yield self._plan(f"event log of {asset}", self.config.event_log_folder(asset), 0)
         yield self._plan("journal", self.config.journal_folder, KEPT_SEALED)
 
+    def check(self, plan: Plan, destination: Path) -> None:
+        """Raise ValueError where a plan's segments can't be moved because of what the destination has."""
+        check_destination(self.disk, plan.folder, plan.base, destination)
+
     def carry_out(self, plan: Plan, destination: Path | None) -> None:
         """Move a plan's segments to a folder, or delete them where there is none. Raises ValueError, OSError, Damaged.
 
@@ -80,13 +87,13 @@ class Retention:
 
     def _plan(self, log: str, folder: Path, kept_sealed: int) -> Plan:
         start = base = archived_base(self.disk, folder)
-        names = set(self.disk.names(folder))
+        names = self.disk.names(folder)
         seals: list[Seal] = []
         while (seal := read_seal(self.disk, folder / seal_name(base))) is not None:
             seals.append(seal)
             base = seal.base + seal.size
         kept = f"the segment at {base} is being written"
-        base, count, size = start, 0, 0
+        base = start
         for number, seal in enumerate(seals, 1):
             if number > len(seals) - kept_sealed:
                 kept = f"the order handler starts from the last {kept_sealed} that are full"
@@ -95,11 +102,10 @@ class Retention:
                 kept = reason
                 break
             base = seal.base + seal.size
-            count += segment_name(seal.base) in names
-            size += seal.size
         if segment_name(base) not in names:
             return Plan(log, folder, start, 0, 0, f"the segment at {base} is not there")
-        return Plan(log, folder, base, count, size if count else 0, kept)
+        gone = segments_before(names, base)
+        return Plan(log, folder, base, len(gone), sum((folder / name).stat().st_size for name in gone), kept)
 
     def _needed(self, folder: Path, seal: Seal) -> str:
         """Return why a segment has to stay, empty where it may go."""
