@@ -14,7 +14,7 @@ from exchange.core import matching_state
 from exchange.core.exchange_acts import ExchangeActs
 from exchange.core.matching import Matching
 from exchange.pipeline import log_format, log_reader, matching_snapshots, sockets, stream
-from exchange.pipeline.id_table import IdTable
+from exchange.pipeline.id_table import Checkpoint, IdTable
 from exchange.pipeline.log import Log
 from exchange.pipeline.log_format import RECORD, SEGMENT_HEADER_BYTES
 from exchange.pipeline.order_handler import OrderHandler
@@ -97,8 +97,16 @@ def ids_forgotten_at_a_start() -> AbstractContextManager[object]:
 
 
 @mutation
-def ids_not_synced_before_the_seal() -> AbstractContextManager[object]:
-    return mock.patch.object(IdTable, "sync")
+def ids_neither_synced_nor_compared() -> AbstractContextManager[object]:
+    """Either alone does no harm: ids that are lost are noticed, and read again."""
+
+    def sync(self: IdTable) -> None:
+        self._write_checkpoint(Checkpoint(self.number, self._mark, []))
+
+    def compare(self: IdTable, checkpoint: Checkpoint) -> None:
+        self._mark, self.position = checkpoint.mark, checkpoint.mark.position
+
+    return mock.patch.multiple(IdTable, sync=sync, _compare=compare)
 
 
 @mutation
