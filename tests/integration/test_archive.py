@@ -3,14 +3,18 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from exchange.status import read_pages
+from tests.integration.operators import Operator
 from tests.integration.outsider import Message, Venue, whole_topic
 from tests.support import PROJECT, Daemon, running, wait_until
 
@@ -219,6 +223,60 @@ def test_what_somebody_has_not_passed_stays(exchange: Exchange, away: str, log: 
     exchange.archive("--delete")
     after = exchange.segments("journal"), exchange.segments("events/ACME")
     assert (after[1] == before[1]) if away == "notifier" else (after[0] == before[0])
+
+
+def applied(exchange: Exchange, asset: str) -> int:
+    """Return the last request that an asset's matching daemon says it has applied."""
+    pages = [page for page in read_pages(exchange.config.status_folder) if page["daemon"] == f"matching-{asset}"]
+    return pages[0]["processed"].get(asset, 0) if pages else 0
+
+
+def test_assets_that_nobody_trades_any_more_hold_nothing_back(exchange: Exchange) -> None:
+    """BTC-USD was never traded, GOLD was removed; what the journal has of them goes, and they go on without it."""
+    venue = exchange.venue
+    with closing(Operator(venue)) as operator:
+        operator.do("add_asset", definition={"asset": "GOLD", "price_scale": 2})
+        assets = exchange.config.folder / "assets.toml"
+        listed = assets.read_text()
+        assets.write_text(listed + '\n[[asset]]\nasset = "GOLD"\nprice_scale = 2\n')
+        gold = Daemon(exchange.config, "matching", "GOLD")
+        with running(gold):
+            venue.enter("ann", "buy", 10, 1000, asset="GOLD")
+            last = operator.do("remove_asset", asset="GOLD")["sequences"]["GOLD"]
+            wait_until(lambda: applied(exchange, "GOLD") == last, "GOLD is removed")
+            gold.signal(signal.SIGTERM)
+            assert gold.wait() == 0
+    assets.write_text(listed)
+    exchange.trade(40_000)
+    venue.settle()
+    before = exchange.segments("journal")
+    exchange.age(4)
+
+    def gone(*how: str) -> bool:
+        exchange.age(4)
+        return bool(exchange.archive(*how, "--dry-run")["journal"]["segments"])
+
+    wait_until(lambda: gone("--delete"), f"some may be deleted: {exchange.archive('--delete', '--dry-run')}", 30)
+    assert exchange.archive()["journal"]["segments"]
+    assert exchange.segments("journal")[0] != before[0]
+    exchange.stop()
+    exchange.start()
+    assert "request 1 was archived: the journal can't be compared there" in venue.matching["BTC-USD"].output()
+    venue.settle("BTC-USD")
+    notes = verify(exchange)["notes"]
+    assert any(note.startswith("GOLD: the journal has no request of it behind the segments that are") for note in notes)
+    notes = verify(exchange, "--journal", str(exchange.archive_folder))["notes"]
+    assert not any("GOLD" in note for note in notes), notes
+
+    # What lives on from what was archived is not to be missed in silence.
+    exchange.stop()
+    carried = exchange.config.journal_folder / "carried"
+    carried.unlink()
+    venue.order_handler.start()
+    assert venue.order_handler.wait() != 0
+    said = venue.order_handler.output()
+    assert f"{carried}: offset 0: is missing, and the segments before " in said
+    assert "restore it from a copy, or put the archived segments back" in said
 
 
 def test_wrong_usage_is_told(exchange: Exchange) -> None:

@@ -15,6 +15,7 @@ from exchange.core.requests import MassCancel as MassCancelRequest
 from exchange.core.risk import RiskLimit, RiskLimits
 from exchange.pipeline import id_table, order_start, taken_requests
 from exchange.pipeline.archive import archive_up_to
+from exchange.pipeline.carried import write_carried
 from exchange.pipeline.journal import Journal
 from exchange.pipeline.log import Damaged
 from tests.entry import ACME, BTC, Entry, new_order
@@ -213,11 +214,13 @@ def test_a_limit_of_a_notional_that_is_new_does_not_keep_a_start_from_its_state(
     """Nor where the segments before the state were archived. Who amends an order of before it gives both."""
     life = filled(tmp_path)
     last = life.journal.log.segments[-1].base
-    recent = life.ack(new_order("recent", quantity=20, price=100)).order_id
+    recent = life.entry.next_order_id
+    life.ack(new_order("recent", quantity=20, price=100))
     life.sync()
     life.end()
     for archived in (False, True):
         if archived:
+            write_carried(life.world.disk, tmp_path, [])
             archive_up_to(life.world.disk, tmp_path, last)
         caplog.clear()
         with caplog.at_level(logging.INFO):
@@ -322,6 +325,7 @@ def test_an_entry_that_leads_nowhere_is_passed_over_and_damage_is_not(tmp_path: 
 
 def test_what_the_journal_has_no_more_is_canceled_and_not_amended_and_its_id_is_free(tmp_path: Path) -> None:
     life = filled(tmp_path)
+    write_carried(life.world.disk, tmp_path, [])
     archive_up_to(life.world.disk, tmp_path, life.journal.log.segments[-1].base)
     life.end()
     shutil.rmtree(tmp_path / "ids")

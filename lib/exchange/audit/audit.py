@@ -68,9 +68,9 @@ def go_through(
     journal.read(progress)
     if asset is not None and asset not in journal.queues:
         raise UnknownAsset(f"asset {asset!r}: the journal has none; it has {', '.join(filter(None, journal.queues))}")
-    if asset is None:
-        check_other_assets(config, journal, database)
     summary = summary_of(journal)
+    if asset is None:
+        check_other_assets(config, journal, database, summary)
     for name in [asset] if asset is not None else [name for name in journal.queues if name != EXCHANGE]:
         folders = [config.event_log_folder(name), *older_segments(archives, "events", name)]
         one = AssetAudit(journal, journal.queues[name], folders, database)
@@ -126,8 +126,12 @@ def note_asset(summary: Summary, one: AssetAudit) -> None:
         summary.notes.append(f"{one.asset}: the event log's segments before request {one.log_first} are elsewhere")
 
 
-def check_other_assets(config: Config, journal: Journal, database: Database | None) -> None:
-    """Check that neither event logs nor tables know of an asset that the journal has not."""
+def check_other_assets(config: Config, journal: Journal, database: Database | None, summary: Summary) -> None:
+    """Check that neither event logs nor tables know of an asset that the journal has not.
+
+    Where the journal's first segments are elsewhere, all that it had of such an asset may be there: that is noted.
+    """
+    elsewhere: set[str] = set()
     for folder in sorted((config.data / "events").glob("*/")):
         if folder.name in journal.queues:
             continue
@@ -135,6 +139,9 @@ def check_other_assets(config: Config, journal: Journal, database: Database | No
         for position, _, _ in log.records():
             if folder.name in journal.ends_now():
                 break  # it was added since the bound
+            if not journal.whole:
+                elsewhere.add(folder.name)
+                break
             raise Difference(
                 "event log",
                 f"there are events of {folder.name}, and the journal has no request of it",
@@ -143,6 +150,9 @@ def check_other_assets(config: Config, journal: Journal, database: Database | No
             ).at(**log.file_at(position))
     for table, assets in (database.assets() if database is not None else {}).items():
         for name in sorted(assets - journal.queues.keys()):
+            if not journal.whole:
+                elsewhere.add(name)
+                continue
             raise Difference(
                 "database",
                 f"{table}: there are rows of {name}, and the journal has no request of it",
@@ -158,6 +168,11 @@ def check_other_assets(config: Config, journal: Journal, database: Database | No
                 raise Difference(
                     "database", f"{table}: there are rows of {name}, and no row of applied", asset=name, table=table
                 )
+    summary.notes += [
+        f"{name}: the journal has no request of it behind the segments that are elsewhere (name their folder with "
+        "--journal): its event log and rows were not checked"
+        for name in sorted(elsewhere)
+    ]
 
 
 def check_ends(journal: Journal, summary: Summary) -> None:

@@ -6,7 +6,7 @@ journal:
 
     EXCHCARR   records, as a MessagePack array   SHA-256 of all that
 
-It is replaced as a whole, each time.
+It is replaced as a whole, each time, before the file `archived` is: where that is, it is too.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from exchange.core.requests import NewOrder, Record
 from exchange.pipeline.archive import archived_base, replace_file
 from exchange.pipeline.codec import encode
 from exchange.pipeline.disk import Disk
-from exchange.pipeline.log_format import Damaged
+from exchange.pipeline.log_format import ARCHIVED, Damaged
 
 NAME = "carried"
 MAGIC = b"EXCHCARR"
@@ -30,9 +30,15 @@ _decode = msgspec.msgpack.Decoder(list[Record]).decode
 def read_carried(disk: Disk, folder: Path) -> list[Record]:
     """Return the records, empty where none were carried over. Raises Damaged."""
     path = folder / NAME
+    archived = archived_base(disk, folder)
     try:
         file = disk.open(path)
     except FileNotFoundError:
+        if archived:
+            raise Damaged(
+                f"{path}: offset 0: is missing, and the segments before {archived} were archived: it has the orders "
+                f"of theirs that live; {_remedy(folder)}"
+            ) from None
         return []
     try:
         data = disk.read(file, disk.size(file), 0)
@@ -40,11 +46,15 @@ def read_carried(disk: Disk, folder: Path) -> list[Record]:
         disk.close(file)
     body = data[:-HASH_BYTES]
     if body[: len(MAGIC)] != MAGIC or hashlib.sha256(body).digest() != data[-HASH_BYTES:]:
-        raise Damaged(
-            f"{path}: offset 0: is damaged; restore it from a copy, or put the archived segments back beside it and "
-            f"remove it and {folder / 'archived'}"
-        )
+        raise Damaged(f"{path}: offset 0: is damaged; {_remedy(folder)}")
     return _decode(body[len(MAGIC) :])
+
+
+def _remedy(folder: Path) -> str:
+    return (
+        f"restore it from a copy, or put the archived segments back beside it and remove it, if it is there, and "
+        f"{folder / ARCHIVED}"
+    )
 
 
 def write_carried(disk: Disk, folder: Path, records: list[Record]) -> None:

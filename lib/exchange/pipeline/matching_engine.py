@@ -51,7 +51,7 @@ class MatchingEngine:
         self.snapshots = snapshots
         self.matching = Matching() if snapshots is None else snapshots.start()
         self.started_at = self.matching.sequence  # the snapshot's request; 0: there was none
-        self.proved = not self.started_at  # that the journal has that request too
+        self.proved = not self.started_at  # that the journal has that request too, or had it
         self.event_log = event_log
         self.logged = event_log.index.last  # the last request whose events were in the log at the start
         self.receiver: Receiver[Record] = Receiver(asset, max(self.started_at - 1, 0))
@@ -81,7 +81,15 @@ class MatchingEngine:
                 self.watch_open_orders()
                 continue
             _, last, records = codec.decode_record_stream(payload)
+            if not (records or self.proved) and self.receiver.sequence < self.started_at <= last:
+                self._go_on_unproved()
             self.apply(self.receiver.replayed(last, records))
+
+    def _go_on_unproved(self) -> None:
+        """Take the snapshot without comparing the journal with it: the request that it is of was archived there."""
+        logger.info("%s: request %d was archived: the journal can't be compared there", self.asset, self.started_at)
+        self.proved = True
+        self.receiver = Receiver(self.asset, self.started_at)
 
     def check_journal(self, now: float) -> None:
         """Refuse to go on where the journal has less than it once gave. `now` in seconds."""

@@ -130,9 +130,12 @@ class MatchingSnapshots:
     def take_last(self, matching: Matching) -> None:
         """Take a snapshot before the daemon ends, where that spares the next start enough; wait until it is there.
 
+        In any case where the asset was delisted: it may be the last chance for one, and what is older than the newest
+        can be archived.
         Not for longer than END_SECONDS: what is not done by then is given up.
         """
-        if matching.sequence - self.begun.sequence >= min(self.requests, WORTH_ONE):
+        requests = matching.sequence - self.begun.sequence
+        if requests >= min(self.requests, WORTH_ONE) or (matching.delisted and requests > 0):
             self.world.wait_for_fork(END_SECONDS / 2)
             self._begin(matching)
         self.world.wait_for_fork(END_SECONDS / 2)

@@ -140,12 +140,13 @@ class OrderHandler:
                 self.limits.note_open(control.asset, control.sequence, control.counts, control.complete)
 
     def _serve_replay(self, envelope: list[bytes], control: codec.Replay) -> None:
+        """Send requests again; none, though there are some, where the first that is asked for was archived."""
         try:
             reply = self.journal.replay(control.asset, control.sequence)
         except Archived as error:
             logger.warning("%s: its matching daemon asks for request %d: %s", control.asset, control.sequence, error)
-        else:
-            sockets.send_reply(self.daemons, envelope, reply)
+            reply = codec.stream_message(control.asset, self.journal.last(control.asset), ())
+        sockets.send_reply(self.daemons, envelope, reply)
 
     def _note_progress(self, progress: codec.Progress) -> None:
         asset = progress.asset

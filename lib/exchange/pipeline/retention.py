@@ -3,7 +3,8 @@
 A segment may go when it is old enough and everybody who reads it is past it:
 
 - the order handler: of sealed segments KEPT_SEALED stay, so that it has a state to start from and the one before;
-- matching: a sound snapshot of the asset is at or behind the segment's last request (to delete, two of them are);
+- matching: a sound snapshot of the asset is at or behind the segment's last request (to delete, two of them are, or, of
+  the journal, one after which there was no request); of an event log, behind it;
 - the logger: the database has the segment's last request;
 - the notifier, of an event log: a sound snapshot of it too (to delete, two).
 
@@ -22,9 +23,10 @@ from exchange.core.matching_state import MatchingState, restore
 from exchange.core.requests import EXCHANGE, NewOrder, Record
 from exchange.pipeline.archive import archive_up_to, archived_base, check_destination, segments_before
 from exchange.pipeline.carried import read_carried, write_carried
-from exchange.pipeline.codec import decode_record
+from exchange.pipeline.codec import decode_event_record, decode_record
 from exchange.pipeline.disk import Disk
 from exchange.pipeline.journal import ORDERS
+from exchange.pipeline.log import last_body
 from exchange.pipeline.log_format import SEGMENT_HEADER_BYTES, Damaged, parse_records, segment_name
 from exchange.pipeline.matching_snapshots import MatchingSnapshot
 from exchange.pipeline.notifier_snapshots import snapshots_folder
@@ -64,7 +66,7 @@ class Retention:
         self.stored = stored
         self.before = before
         self.copies = copies
-        self.passed: dict[str, int] = {}  # by asset: how far matching can start from its snapshots
+        self.passed: dict[str, tuple[int, int]] = {}  # by asset: see `_passed`, of the journal and of the event log
 
     def plans(self) -> Iterator[Plan]:
         """Yield what may go of each log: the event logs first. Raises Damaged."""
@@ -123,9 +125,11 @@ class Retention:
             stored = self.stored.get(stream.name, 0)
             if stored < last:
                 return f"{path.name} has {stream.name} up to {last}, and the database has it up to {stored}"
-            if (passed := self._passed(stream.name)) < last:
+            journal = folder == self.config.journal_folder
+            passed = self._passed(stream.name, journal)
+            if passed < last:
                 return f"{path.name} has {stream.name} up to {last}, and {self._snapshots()} matching are at {passed}"
-            if folder != self.config.journal_folder and (passed := self._published(stream.name)) < last:
+            if not journal and (passed := self._published(stream.name)) < last:
                 return (
                     f"{path.name} has {stream.name} up to {last}, and {self._snapshots()} the notifier are at {passed}"
                 )
@@ -134,14 +138,21 @@ class Retention:
     def _snapshots(self) -> str:
         return "sound snapshots of" if self.copies == 1 else f"{self.copies} sound snapshots of"
 
-    def _passed(self, asset: str) -> int:
-        """Return the last sequence that matching won't ask for, by as many sound snapshots as are asked for.
+    def _passed(self, asset: str, journal: bool) -> int:
+        """Return the last sequence that matching won't need, by as many sound snapshots as are asked for.
 
-        The snapshot's own record it asks for again, of the journal and of the event log, to compare the two.
+        Of the event log it needs its snapshot's own record, to know that the snapshot belongs to it. Of the journal it
+        does not; and there one snapshot is enough where no request came after it, since there won't be another.
         """
         if asset not in self.passed:
-            self.passed[asset] = max(self._reached(self._matching_snapshots(asset)) - 1, 0)
-        return self.passed[asset]
+            snapshots = self._matching_snapshots(asset)
+            reached = self._reached(snapshots)
+            newest = next((sequence for sequence, _ in snapshots.sound()), 0)
+            last = last_body(self.disk, self.config.event_log_folder(asset))
+            idle = last is not None and newest >= decode_event_record(last).sequence
+            self.passed[asset] = newest if idle else reached, max(reached - 1, 0)
+        in_journal, in_event_log = self.passed[asset]
+        return in_journal if journal else in_event_log
 
     def _published(self, asset: str) -> int:
         """Return the last sequence that the notifier won't ask for: its snapshot's own record it asks for again."""
