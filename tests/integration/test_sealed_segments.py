@@ -9,13 +9,13 @@ import pytest
 from exchange.pipeline import codec
 from exchange.pipeline.archive import archive_up_to
 from exchange.pipeline.event_log import EventLog
-from exchange.pipeline.log import SEGMENT_HEADER_BYTES, Archived, Damaged, last_body, segment_name
+from exchange.pipeline.log import RECORD, SEGMENT_HEADER_BYTES, Archived, Damaged, last_body, segment_name
 from exchange.pipeline.seals import read_seal, seal_name
 from tests.inline_world import Crash, InlineWorld, TestedDisk
 
 SEGMENT_BYTES = 1024
 COUNT = 60
-BODIES = [codec.encode([number, "x" * (20 + number % 50)]) for number in range(COUNT)]
+BODIES = [codec.encode(["ACME", number + 1, "x" * (20 + number % 50)]) for number in range(COUNT)]
 
 
 def opened(folder: Path, disk: TestedDisk | None = None) -> EventLog:
@@ -79,7 +79,7 @@ def test_a_start_reads_the_last_segment_only(folder: Path) -> None:
     event_log = opened(folder, disk)
     last = folder / names(folder, ".log")[-1]
     segments = len(names(folder, ".log"))
-    assert disk.read_bytes <= last.stat().st_size + segments * SEGMENT_HEADER_BYTES
+    assert disk.read_bytes <= last.stat().st_size + segments * (SEGMENT_HEADER_BYTES + RECORD.size)
     check(event_log)
     event_log.close()
 
@@ -185,20 +185,32 @@ def test_without_room_for_a_seal_it_is_kept_in_memory_and_tried_again(tmp_path: 
 
 
 def test_damage_in_a_sealed_segment_is_not_served_and_made_again(folder: Path) -> None:
-    """One bit in every byte of a segment: what is before is read, and it is known from which record on it is not."""
-    whole = files(folder)
+    """One bit in every byte of a segment: what is before is read, and it is known from which record on it is not.
+
+    The start itself sees damage in the header of the segment's last record.
+    """
     name = names(folder, ".log")[2]
+    event_log = opened(folder)
+    last = event_log.index.position(event_log.index.firsts[3] - 1) - event_log.index.bases[2]
+    event_log.close()
+    whole = files(folder)
+    seen_at_start = 0
     for offset in range(SEGMENT_HEADER_BYTES, len(whole[name]), 13):
-        flipped = bytearray(whole[name])
+        flipped = bytearray((folder / name).read_bytes())
         flipped[offset] ^= 1 << (offset % 8)
         (folder / name).write_bytes(flipped)
         event_log = opened(folder)
-        with pytest.raises(Damaged, match=rf"{name}: offset \d+: the record is damaged") as caught:
-            replayed(event_log)
-        sequence = caught.value.sequence
-        assert 0 < sequence < COUNT
-        assert [event_log.read(each) for each in range(1, sequence)] == BODIES[: sequence - 1]
-        event_log.drop_from(sequence)
+        if event_log.index.last < COUNT:
+            assert last <= offset < last + RECORD.size
+            seen_at_start += 1
+            sequence = event_log.index.last + 1
+        else:
+            with pytest.raises(Damaged, match=rf"{name}: offset \d+: the record is damaged") as caught:
+                replayed(event_log)
+            sequence = caught.value.sequence
+            assert 0 < sequence < COUNT
+            assert [event_log.read(each) for each in range(1, sequence)] == BODIES[: sequence - 1]
+            event_log.drop_from(sequence)
         assert event_log.index.last == sequence - 1
         assert replayed(event_log) == BODIES[: sequence - 1]
         append_rest(event_log)
@@ -206,15 +218,17 @@ def test_damage_in_a_sealed_segment_is_not_served_and_made_again(folder: Path) -
         check(event_log)
         event_log.close()
         assert files(folder).keys() == whole.keys()
+    assert seen_at_start
 
 
 def test_where_segment_and_seal_are_damaged_both_the_segment_is_dropped_whole(folder: Path) -> None:
+    """While they are in use: a start sees it by itself."""
     segment, seal = names(folder, ".log")[2], names(folder, ".seal")[2]
+    event_log = opened(folder)
     for name, offset in ((segment, 500), (seal, -10)):
         data = bytearray((folder / name).read_bytes())
         data[offset] ^= 1
         (folder / name).write_bytes(data)
-    event_log = opened(folder)
     with pytest.raises(Damaged, match=rf"{segment}: offset \d+: the record is damaged") as caught:
         replayed(event_log)
     first = caught.value.sequence

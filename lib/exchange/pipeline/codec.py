@@ -32,6 +32,16 @@ decode_query = msgspec.msgpack.Decoder(messages.Query).decode
 decode_anything = msgspec.msgpack.Decoder().decode
 
 
+class EventPlace(Struct, array_like=True, frozen=True, gc=False):
+    """The beginning of an event record: whose it is, and its place there."""
+
+    asset: str
+    sequence: int
+
+
+decode_event_place = msgspec.msgpack.Decoder(EventPlace).decode
+
+
 class Replay(Struct, array_like=True, tag="replay", frozen=True):
     """Ask a stream's sender for its records from a sequence on; it answers with a stream message of some of them."""
 

@@ -11,8 +11,18 @@ from collections.abc import Callable, Iterable
 
 from exchange.pipeline.codec import stream_message
 from exchange.pipeline.log import READ_BYTES, Log
-from exchange.pipeline.log_format import Damaged, Segment
-from exchange.pipeline.seals import CHUNK, Draft, Seal, read_offsets, read_seal, read_state, seal_name
+from exchange.pipeline.log_format import MAGIC, RECORD, Damaged, Segment
+from exchange.pipeline.seals import (
+    CHUNK,
+    Draft,
+    Seal,
+    Stream,
+    read_offsets,
+    read_part,
+    read_seal,
+    read_state,
+    seal_name,
+)
 
 MOST_RECORDS = 5_000  # in the answer to one replay
 CACHED_CHUNKS = 64  # 1 MiB
@@ -181,6 +191,22 @@ class Indexes:
             self.of(stream.name).add_sealed(seal.base, stream.first, stream.count, stream.place)
         self.bodies[seal.base] = seal.body_at
         return True
+
+    def proves(self, seal: Seal, stream: Stream) -> bool:
+        """Return whether a seal is of the segment beside it: a record with the last one's checksum ends where it says.
+
+        `stream` is the one that the last record is of. A call reads the record's header and a chunk of offsets.
+        """
+        disk, start, last_chunk = self.log.disk, seal.body_at + stream.place, max(stream.count - 1, 0) // CHUNK
+        if offsets := read_offsets(disk, seal.path, start, stream.count, last_chunk):
+            header = read_part(disk, seal.path.with_suffix(".log"), offsets[-1], RECORD.size)
+            if len(header) == RECORD.size:
+                magic, checksum, _, length, _ = RECORD.unpack(header)
+                end = offsets[-1] + RECORD.size + length
+                if (magic, checksum, end) == (MAGIC, seal.checksum, seal.end):
+                    return True
+        logger.warning("%s: the seal is of another segment, or one of them is damaged; the segment is read", seal.path)
+        return False
 
     def streams_in(self, segment: Segment) -> "list[tuple[str, int, array[int]]]":
         """Return what of the streams is in a segment that has no seal: name, first sequence, offsets."""
