@@ -261,7 +261,8 @@ def test_assets_that_nobody_trades_any_more_hold_nothing_back(exchange: Exchange
     assert exchange.segments("journal")[0] != before[0]
     exchange.stop()
     exchange.start()
-    assert "request 1 was archived: the journal can't be compared there" in venue.matching["BTC-USD"].output()
+    said = "request 1 was archived: the journal can't be compared there"
+    wait_until(lambda: said in venue.matching["BTC-USD"].output(), said)
     venue.settle("BTC-USD")
     notes = verify(exchange)["notes"]
     assert any(note.startswith("GOLD: the journal has no request of it behind the segments that are") for note in notes)
