@@ -29,8 +29,8 @@ time, which is a tenth of what an order costs.)
 import logging
 import struct
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +51,7 @@ POSITION_BITS = 48
 MOST_POSITION = 2**POSITION_BITS - 1
 SLOTS = 2**22  # of a file: 32 MiB, for two million ids
 FILTER_BYTES = 2**25  # 32 MiB: of ten million ids, one new one in 27 is looked for in vain; of a hundred, one in three
+PART_SLOTS = 2**12  # of a file, looked at at a time
 PART_BYTES = 2**20  # of the filter, written or read at a time
 SUFFIX = ".ids"
 PADDING = "\0" * 4  # before a text, so that a short one is larger than the prime too
@@ -136,22 +137,21 @@ class IdTable:
             file = self._open(self._path(number), self.slots * SLOT_BYTES)
             self._files.append(Mapped(file.content.cast("Q"), file.file))
         self._compare(self._read_checkpoint())
-        entries = self._files[-1].content.tolist()
-        self._left = max(self.slots // 2 - (len(entries) - entries.count(0)), 0)
-        self._sum = _times_place(entries, MOST_POSITION + 1)
         self._count_room()
 
     def _compare(self, checkpoint: Checkpoint) -> None:
-        """Raise Unusable where the files are not what they were, but for what was added since."""
+        """Take over how full the last file is. Raises Unusable where the files have lost what was in them."""
         mark = checkpoint.mark
         if checkpoint.number != self.number or not 0 < mark.files <= len(self._files):
             raise Unusable(f"{self._checkpoint}: is of another table, or files of this one are missing")
         for number, crc in enumerate(checkpoint.filled[: mark.files - 1]):
             if zlib.crc32(self._files[number].content) != crc:
                 raise Unusable(f"{self._path(number)}: is damaged")
-        entries = self._files[mark.files - 1].content.tolist()
-        if _times_place(entries, mark.position) % 2**64 != mark.sum:
-            raise Unusable(f"{self._path(mark.files - 1)}: is damaged, or an older copy")
+        for number, mapped in enumerate(self._files[mark.files - 1 :], mark.files - 1):
+            until, self._sum, used = _add_up(mapped.content, mark.position)
+            self._left = max(self.slots // 2 - used, 0)
+            if number == mark.files - 1 and until != mark.sum:
+                raise Unusable(f"{self._path(number)}: is damaged, or an older copy")
         self._filled = checkpoint.filled[: mark.files - 1]
         self._mark, self.position = mark, mark.position
 
@@ -443,18 +443,24 @@ class IdTable:
         self._files.clear()
 
 
-def _times_place(entries: list[int], before: int) -> int:
-    """Return the sum of the entries whose positions are less than `before`, each times its place.
+def _add_up(slots: memoryview, before: int) -> tuple[int, int, int]:
+    """Return a file's sum of entries up to a position, that of all, and how many there are.
 
-    The factors 1, 3, 5, ... are odd, so that modulo 2^64 no bit of an entry is lost.
+    Each entry counts times a number that its place gives. Those are odd, so that modulo 2^64 no bit is lost.
     """
-    if before > MOST_POSITION:
-        return sum(entry * factor for entry, factor in zip(entries, count(1, 2), strict=False) if entry)
-    return sum(
-        entry * factor
-        for entry, factor in zip(entries, count(1, 2), strict=False)
-        if entry and entry & MOST_POSITION < before
-    )
+    until = after = used = 0
+    for start in range(0, len(slots), PART_SLOTS):
+        part = slots[start : start + PART_SLOTS].tobytes()
+        if part.count(0) == len(part):
+            continue
+        for place, entry in enumerate(array("Q", part), start):
+            if entry:
+                used += 1
+                if entry & MOST_POSITION < before:
+                    until += entry * (place << 1 | 1)
+                else:
+                    after += entry * (place << 1 | 1)
+    return until % 2**64, until + after, used
 
 
 def _prime_from(number: int) -> int:
