@@ -22,6 +22,12 @@ DAY_S = 86_400
 SETTINGS = "[journal]\nsegment_bytes = 1048576\n[snapshots]\nrequests = 500\nseconds = 1"
 
 
+class SmallDaemon(Daemon):
+    """One whose segments are soon full."""
+
+    package = "tests.integration"
+
+
 class Exchange:
     """An exchange with a database, whose files are as old as is asked for."""
 
@@ -29,6 +35,9 @@ class Exchange:
         self.venue = Venue(folder, SETTINGS)
         self.config = self.venue.config
         self.archive_folder = folder / "archive"
+        venue = self.venue
+        venue.order_handler = SmallDaemon(self.config, "small_files", "order_handler")
+        venue.matching = {asset: SmallDaemon(self.config, "small_files", "matching", asset) for asset in venue.matching}
         self.postgres, self.logger = Daemon(self.config, "postgres"), Daemon(self.config, "logger")
         self.daemons = [self.postgres, *self.venue.daemons, self.logger]
 
@@ -82,7 +91,7 @@ class Exchange:
     def wait_for_snapshots(self) -> None:
         """Return when logger, matching and notifier are past what was written up to now, by two snapshots each."""
         for _ in range(3):
-            self.trade(1_000)
+            self.trade(600)
             for asset in ("ACME", "BTC-USD"):
                 self.venue.settle(asset)
 
@@ -119,7 +128,7 @@ def test_old_segments_go_and_what_lives_on_from_them_goes_on_living(exchange: Ex
     old = venue.order("cat", "buy", 20, 500)
     by_id, by_client_id, repeated = (venue.enter("cat", "buy", 20, 500 + 5 * number) for number in range(3))
     ack = venue.entry.ask(old)
-    exchange.trade(40_000)
+    exchange.trade(6_000)
     before = {folder: exchange.segments(folder) for folder in ("journal", "events/ACME")}
     assert len(before["journal"]) > 3
     exchange.wait_for_snapshots()
@@ -205,7 +214,7 @@ def test_what_somebody_has_not_passed_stays(exchange: Exchange, away: str, log: 
     if victim is not None:
         exchange.trade(200)
         victim.kill()
-    for _ in range(450):
+    for _ in range(60):
         orders = [exchange.venue.order("ann", "buy", 10, 1000) for _ in range(100)]
         assert {reply["type"] for reply in exchange.venue.entry.ask(orders)} == {"ack"}
     if victim is None:
@@ -247,7 +256,7 @@ def test_assets_that_nobody_trades_any_more_hold_nothing_back(exchange: Exchange
             gold.signal(signal.SIGTERM)
             assert gold.wait() == 0
     assets.write_text(listed)
-    exchange.trade(40_000)
+    exchange.trade(6_000)
     venue.settle()
     before = exchange.segments("journal")
     exchange.age(4)
