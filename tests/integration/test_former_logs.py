@@ -9,7 +9,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from exchange.pipeline.codec import decode_event_record, encode
+from exchange.pipeline.log import Log
+from exchange.pipeline.world import World
 from tests.integration.outsider import Venue
 from tests.integration.outsider import venue as running_venue
 from tests.support import Daemon, running, wait_until, write_config
@@ -53,8 +57,19 @@ def test_what_the_former_program_wrote_is_taken_up(folder: Path) -> None:
 
 def test_an_event_log_that_another_program_wrote_is_refused(folder: Path) -> None:
     config = write_config(folder, extra=SETTINGS)
-    acme, bitcoin = (config.event_log_folder(asset) / f"{0:020}.log" for asset in BOOKS)
-    bitcoin.write_bytes(acme.read_bytes()[: bitcoin.stat().st_size])
+    written = config.event_log_folder("BTC-USD")
+    bodies: list[bytes] = []
+    log = Log(World(), written, config.journal.segment_bytes, durable=False)
+    log.scan(lambda _, body: bodies.append(body))
+    log.close()
+    (written / f"{0:020}.log").unlink()
+    last = decode_event_record(bodies.pop())
+    other = Log(World(), written, config.journal.segment_bytes, durable=False)
+    other.start_writing()
+    for body in (*bodies, encode(replace(last, event_sequence=last.event_sequence + 1))):
+        other.append(body)
+    other.write()
+    other.close()
     matching = Daemon(config, "matching", "BTC-USD")
     with running(Daemon(config, "order_handler"), matching):
         wait_until(lambda: not matching.alive, "it refuses to go on")

@@ -544,11 +544,14 @@ def test_a_copy_that_writes_a_snapshot_is_in_nobodys_way(tmp_path: Path) -> None
 def test_damage_in_a_sealed_segment_is_made_again(tmp_path: Path) -> None:
     """It is found when somebody asks for the record; the daemon ends, and its next start makes the record again."""
     with exchange(tmp_path, requests=4000) as venue:
-        venue.trade(10_000)
+        venue.trade(5_000)
         venue.settle()
+        wait_until(lambda: len(venue.snapshots()) == 1, "a snapshot")
+        venue.trade(6_000)
+        venue.settle()
+        wait_until(lambda: len(venue.snapshots()) == KEEP, "two snapshots")
         segment = venue.folder / f"{0:020}.log"
         wait_until(segment.with_suffix(".seal").exists, "the first segment is sealed")
-        wait_until(lambda: len(venue.snapshots()) == KEEP, "two snapshots")
         older, newest = venue.snapshots()
         assert older < 6000 < newest
         data = bytearray(segment.read_bytes())
