@@ -152,6 +152,10 @@ class Part:
         }
 
 
+def median(samples: Sequence[float]) -> float:
+    return statistics.median(samples)
+
+
 def spread(samples: Sequence[float]) -> dict[str, float]:
     """Return the least, the median and the most of some samples, and how many they are."""
     return {

@@ -1,302 +1,288 @@
-"""The whole pipeline, measured beside its physical limits in the same run: `python -m benchmarks.pipeline`.
+"""The whole pipeline beside its physical limits: `python -m benchmarks.pipeline`.
 
-- latency, first, on a quiet exchange: one order each 1/rate s, timed from when it was due (so that a stall is not
-  hidden), to its ack; in slices of 2 s that alternate with the bare `fdatasync`, since a disk has its moods.
-- sustained: one client sends single orders over loopback, a bounded number in flight, for `--seconds`; every one is
-  acknowledged durably, and the clock stops when the last row is in SQL. Orders are limit orders around a price that
-  moves, of 20 accounts, a third of which trade, and cancels.
-- limits: a bare ROUTER/DEALER echo of the same messages, drained frame by frame, before and after; and a bare
-  `fdatasync` loop on the same disk that writes as much as an order's record, at the same rate.
-- one run of all this is a sample; the figures of several, and their spread, are what to quote.
+A real exchange with four assets, a client that sends limit orders around a price that moves (of 20 accounts; a third of
+them trade) and cancels, and a subscriber in a process of its own that takes every trade and looks whether one is
+missing. All on one machine, the client and the subscriber included.
 
-Prints a line for each as it is there, and JSON at the end. All on one machine, the load generator included.
+- latency, first, on a quiet exchange: 1,000 orders/s, open-loop. From when an order was due, and from when its ack was
+  read, to when its trade was at the subscriber. The limit is the same hops with nothing in them: a PUSH and two PUBs
+  through processes that pass messages on.
+- sustained: as many orders as the exchange takes with 2,000 in flight, one by one, and in batches of 100 (40 in
+  flight); the clock stops when the last row is in PostgreSQL and the last trade at the subscriber. The limit is a bare
+  ROUTER/DEALER echo of single requests, drained frame by frame, before, between and after.
+- where the CPU time goes: microseconds an order of each daemon while that went on; in a run of its own, by function.
+
+What was acknowledged, stored and received must agree, or it fails.
 """
 
 import argparse
-import json
-import os
-import platform
-import random
-import select
-import subprocess
 import sys
-import tempfile
 import time
-from collections import deque
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import zmq
 
-from benchmarks.exchange import count, cpu_seconds, running, stored
-from exchange.client.own_exchange import free_ports
-from exchange.config import PROJECT, Config
-from exchange.core.messages import CancelOrder, NewOrder
+from benchmarks import figures
+from benchmarks.exchange import Cpu, Database, running
+from benchmarks.figures import Chart, Figure, Part, Table, percentile, shown
+from benchmarks.limits import echo_rates
+from benchmarks.load import ASSETS, BATCH, BATCHES_IN_FLIGHT, WINDOW, Load, batches, order_ids, requests
+from benchmarks.order_entry import Slices
+from benchmarks.profiles import profile
+from benchmarks.relay import hop_latencies
+from benchmarks.subscriber import Subscriber
+from exchange.config import Config
 
-ASSETS = ["A", "B", "C", "D"]
-WINDOW = 2_000  # requests in flight
-ACCOUNTS = [f"account{number}" for number in range(20)]
-RECORD_BYTES = 150  # about what an order takes in the journal
-SLICE_SECONDS = 2.0
-ACK = b"\xa3ack"
-encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder().decode
+ASKED_SINGLE, ASKED_BATCHES, ASKED_TRADE_MS = 0.12, 0.25, 1.0
+RATE = 1_000
+MS = 1000.0
 
 
-def orders(seed: int) -> Callable[[], bytes]:
-    """Return a function that gives the next encoded request of a seeded stream."""
-    source = random.Random(seed)
-    number = 0
-    mids = dict.fromkeys(ASSETS, 10_000)
-    live: deque[tuple[str, str, str]] = deque(maxlen=5_000)
-    prefix = f"{seed}-"
+@dataclass(frozen=True)
+class Sizes:
+    seconds: float = 60.0  # of sustained single orders
+    batch_seconds: float = 30.0
+    slices: int = 6  # of latencies
+    slice_seconds: float = 2.0
+    echo_seconds: float = 1.0
+    echo_repeats: int = 3
+    profile_seconds: float = 5.0  # of each profiler, 0: none
+    warm_seconds: float = 1.0
 
-    def next_request() -> bytes:
-        nonlocal number
-        number += 1
-        if number % 4 == 0 and live:
-            asset, account, client_order_id = live.popleft()
-            return encode(CancelOrder(asset=asset, client_order_id=client_order_id, account=account))
-        asset = ASSETS[number // 4 % len(ASSETS)]
-        account = ACCOUNTS[int(source.random() * len(ACCOUNTS))]
-        mids[asset] += int(source.random() * 3) - 1
-        buys = source.random() < 0.5
-        distance = int(source.random() * 12) - 3
-        price = max(1, mids[asset] - distance if buys else mids[asset] + distance)
-        client_order_id = f"{prefix}{number}"
-        if distance > 0:
-            live.append((asset, account, client_order_id))
-        return encode(
-            NewOrder(
-                client_order_id=client_order_id,
-                asset=asset,
-                side="buy" if buys else "sell",
-                quantity=1 + int(source.random() * 100),
-                price=price,
-                account=account,
+
+QUICK = Sizes(0.3, 0.3, 2, 0.2, 0.05, 1, 0.0, 0.1)
+
+
+class Pipeline:
+    """A running exchange, a client and a subscriber of it."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        config: Config,
+        pids: dict[str, int],
+        subscriber: Subscriber,
+    ) -> None:
+        self.config, self.pids, self.subscriber = config, pids, subscriber
+        self.load = Load(context, config.endpoints.order_entry)
+        self.database = Database(config)
+        self.stored = self.database.when_idle()
+
+    def close(self) -> None:
+        self.load.close()
+        self.database.close()
+
+    def settle(self, acks: int) -> tuple[float, float]:
+        """Wait until these further acks are in SQL and their trades at the subscriber; return when each was."""
+        self.stored += acks
+        in_sql = self.database.wait_for_requests(self.stored)
+        report = self.subscriber.wait_for(self.database.last_trades())
+        return in_sql, report.last_at
+
+    def check(self, part: Part) -> None:
+        """Fail where what was acknowledged, stored and received does not agree."""
+        assert self.database.when_idle() == self.stored, "what is stored is what was acknowledged"
+        trades, last = self.database.rows("trades"), self.database.last_trades()
+        report = self.subscriber.report()
+        assert trades == sum(last.values()), f"{trades} trades are stored, numbered up to {last}"
+        assert (report.trades, report.gaps, report.last) == (trades, 0, last), f"{report} of {trades} trades, {last}"
+        part.details |= {"requests_stored": self.stored, "trades_stored": trades, "trades_received": report.trades}
+
+
+def measure(quick: bool = False, sizes: Sizes | None = None, folder: Path | None = None) -> dict[str, Any]:
+    """Return the part's results. `folder` is where the exchange's data is, by default that of temporary files."""
+    sizes = sizes or (QUICK if quick else Sizes())
+    part = Part("pipeline", "The whole pipeline")
+    echoes = echo_rates(sizes.echo_seconds, sizes.echo_repeats)
+    hops = [sorted(hop_latencies(RATE, sizes.slice_seconds)) for _ in range(2)]
+    with (
+        running(ASSETS, folder) as (config, pids),
+        zmq.Context() as context,
+        Subscriber(config.endpoints.market_data) as subscriber,
+    ):
+        pipeline = Pipeline(context, config, pids, subscriber)
+        trade_latency(part, pipeline, sizes, hops)
+        single = sustained(part, pipeline, sizes, in_batches=False)
+        echoes += echo_rates(sizes.echo_seconds, sizes.echo_repeats)
+        batched = sustained(part, pipeline, sizes, in_batches=True)
+        echoes += echo_rates(sizes.echo_seconds, sizes.echo_repeats)
+        if sizes.profile_seconds:
+            part.tables += profiled(pipeline, sizes.profile_seconds)
+        pipeline.check(part)
+        pipeline.close()
+    report_sustained(part, single, batched, echoes)
+    return part.as_json()
+
+
+# -- latency -----------------------------------------------------------------------------------------------------------
+
+
+def trade_latency(part: Part, pipeline: Pipeline, sizes: Sizes, hops: list[list[float]]) -> None:
+    """Add the times from an order's due time, and from its ack, to its trade at the subscriber."""
+    next_request = requests("t").__next__
+    timed = pipeline.load.open_loop(RATE, sizes.warm_seconds, next_request)
+    pipeline.settle(timed.acks)
+    pipeline.subscriber.times()
+    after_ack, after_due = Slices("ack to trade", []), Slices("order to trade", [])
+    for _ in range(sizes.slices):
+        timed = pipeline.load.open_loop(RATE, sizes.slice_seconds, next_request)
+        pipeline.settle(timed.acks)
+        seen: dict[int, float] = {}
+        for order_id, at in pipeline.subscriber.times():
+            seen.setdefault(order_id, at)  # an order's first trade
+        numbers = [number for number, order_id in enumerate(order_ids(timed.replies)) if order_id in seen]
+        ids = order_ids(timed.replies)
+        after_due.slices.append([seen[ids[number]] - timed.due(number) for number in numbers])
+        after_ack.slices.append([seen[ids[number]] - timed.due(number) - timed.latencies[number] for number in numbers])
+    bare = Slices("the same hops with nothing in them", hops)
+    for percent in (50.0, 99.0):
+        for slices, at_most in ((after_ack, ASKED_TRADE_MS if percent == 50.0 else None), (after_due, None)):
+            what = "a trade at the subscriber after its order's ack" if slices is after_ack else "order to trade seen"
+            part.figures.append(
+                Figure(
+                    f"{what} at {RATE:,} orders/s, p{percent:g}",
+                    "ms",
+                    slices.percentiles(percent),
+                    limit_name=f"the hops from order handler to subscriber with nothing in them, p{percent:g}",
+                    limit_samples=bare.percentiles(percent),
+                    compared="alone",
+                    pooled=percentile(slices.ordered, percent) * MS,
+                    at_most=at_most,
+                )
+            )
+    part.charts.append(
+        Chart(
+            "pipeline_trade_latency",
+            f"A trade at the subscriber, {RATE:,} orders/s",
+            "percentile",
+            "ms",
+            {each.name: each.curve() for each in (after_due, after_ack, bare)},
+            "percentiles",
+            dashed=[bare.name],
+        )
+    )
+    part.details["trades_timed"] = len(after_ack.ordered)
+
+
+# -- throughput --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Sustained:
+    """What came of a sustained load: acks, seconds to the last one, to the last SQL row, to the last trade seen."""
+
+    in_batches: bool
+    acks: int
+    to_ack: float
+    to_sql: float
+    to_trade: float
+    microseconds: dict[str, float]  # CPU of an order, by program
+    client_share: float
+
+    @property
+    def rate(self) -> float:
+        return self.acks / max(self.to_sql, self.to_trade)
+
+
+def sustained(part: Part, pipeline: Pipeline, sizes: Sizes, *, in_batches: bool) -> Sustained:
+    """Load the exchange for the time asked, and wait until all is in SQL and at the subscriber."""
+    stream = requests("b" if in_batches else "s")
+    next_message = (batches(stream) if in_batches else stream).__next__
+    window = BATCHES_IN_FLIGHT if in_batches else WINDOW
+    seconds = sizes.batch_seconds if in_batches else sizes.seconds
+    load = pipeline.load
+    pipeline.settle(load.run(sizes.warm_seconds, next_message, window).acks)
+    cpu, subscribed = Cpu(pipeline.pids), pipeline.subscriber.report().cpu_seconds
+    start = time.monotonic()
+    sent = load.run(seconds, next_message, window)
+    in_sql, seen = pipeline.settle(sent.acks)
+    name = "batches" if in_batches else "single"
+    part.details[name] = {"messages": sent.messages, "acks": sent.acks, "seconds": sent.seconds}
+    subscriber = pipeline.subscriber.report().cpu_seconds - subscribed
+    return Sustained(
+        in_batches,
+        sent.acks,
+        sent.seconds,
+        in_sql - start,
+        seen - start,
+        cpu.microseconds(sent.acks, client=sent.cpu_seconds, subscriber=subscriber),
+        sent.cpu_share,
+    )
+
+
+def report_sustained(part: Part, single: Sustained, batched: Sustained, echoes: list[float]) -> None:
+    for each, asked in ((single, ASKED_SINGLE), (batched, ASKED_BATCHES)):
+        form = f"in batches of {BATCH}" if each.in_batches else "one by one"
+        part.figures.append(
+            Figure(
+                f"orders {form} to the last SQL row and the last trade at a subscriber, for {each.to_ack:.0f} s",
+                "orders/s",
+                [each.rate],
+                limit_name="bare echo, messages/s",
+                limit_samples=echoes,
+                at_least=asked,
+                note=f"{each.acks / each.to_ack:,.0f} durable acks/s; after the last ack, the last row came in "
+                f"{each.to_sql - each.to_ack:.2f} s, the last trade in {each.to_trade - each.to_ack:.2f} s; "
+                f"load generator: {each.client_share:.0%} of a core",
             )
         )
-
-    return next_request
-
-
-class Load:
-    """A client that keeps a window of requests in flight, frame by frame."""
-
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.linger = 0
-        self.socket.sndhwm = self.socket.rcvhwm = 2 * WINDOW
-        self.socket.connect(endpoint)
-
-    def run(self, seconds: float, next_request: Callable[[], bytes]) -> tuple[int, int, float]:
-        """Send for so many seconds and take all replies; return (replies, those that are acks, seconds)."""
-        send, recv, poll = self.socket.send, self.socket.recv, self.socket.poll
-        start = time.monotonic()
-        end = start + seconds
-        sent = answered = acks = 0
-        while True:
-            if time.monotonic() < end:
-                while sent - answered < WINDOW:
-                    send(next_request())
-                    sent += 1
-            elif answered == sent:
-                return answered, acks, time.monotonic() - start
-            if not poll(30_000):
-                raise TimeoutError(f"{sent - answered} of {sent} requests are not answered within 30 s")
-            try:
-                while True:
-                    reply = recv(zmq.NOBLOCK)
-                    answered += 1
-                    acks += ACK in reply
-            except zmq.Again:
-                pass
-
-    def open_loop(self, rate: int, seconds: float, next_request: Callable[[], bytes]) -> list[float]:
-        """Send one request each 1/rate s; return each one's seconds from when it was due to its answer, sorted."""
-        send, recv, descriptor = self.socket.send, self.socket.recv, int(self.socket.getsockopt(zmq.FD))
-        total = round(rate * seconds)
-        latencies: list[float] = []
-        sent = 0
-        start = time.monotonic() + 0.1
-        while len(latencies) < total:
-            now = time.monotonic()
-            while sent < total and start + sent / rate <= now:
-                send(next_request())
-                sent += 1
-            try:
-                while len(latencies) < sent:
-                    recv(zmq.NOBLOCK)
-                    latencies.append(time.monotonic() - (start + len(latencies) / rate))
-            except zmq.Again:
-                pass
-            now = time.monotonic()
-            if now > start + seconds + 30:
-                raise TimeoutError(f"{total - len(latencies)} of {total} requests are not answered within 30 s")
-            # The socket's own descriptor, since zmq's poll counts in whole milliseconds.
-            wait = start + sent / rate - now if sent < total else 0.01
-            if wait > 0 and not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                select.select([descriptor], [], [], wait)
-        return sorted(latencies)
-
-
-def echo_server(endpoint: str) -> None:
-    """Send every message back, frame by frame, until killed."""
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
-        socket.linger = 0
-        socket.sndhwm = socket.rcvhwm = 2 * WINDOW
-        socket.bind(endpoint)
-        recv, send, poll = socket.recv, socket.send, socket.poll
-        while True:
-            poll()
-            try:
-                for _ in range(1000):
-                    identity = recv(zmq.NOBLOCK)
-                    payload = recv(zmq.NOBLOCK)
-                    send(identity, zmq.SNDMORE)
-                    send(payload)
-            except zmq.Again:
-                pass
-
-
-def measure_echo(seconds: float) -> float:
-    """Return messages/s of a bare ROUTER/DEALER echo of the same requests."""
-    endpoint = f"tcp://127.0.0.1:{free_ports(1)[0]}"
-    server = subprocess.Popen([sys.executable, "-m", "benchmarks.pipeline", "--echo", endpoint], cwd=PROJECT)
-    try:
-        requests = deque(next_request() for next_request in [orders(0)] * 10_000)
-
-        def next_request() -> bytes:
-            requests.rotate(1)
-            return requests[0]
-
-        with zmq.Context() as context:
-            load = Load(context, endpoint)
-            load.run(0.5, next_request)
-            answered, _, taken = load.run(seconds, next_request)
-            load.socket.close()
-        return answered / taken
-    finally:
-        server.kill()
-        server.wait(10)
-
-
-def measure_sync(folder: Path | None, rate: int, seconds: float) -> list[float]:
-    """Return the seconds, sorted, of a bare write and fdatasync of a record's size to a file of zeros, at a rate."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        descriptor = file.fileno()
-        total = round(rate * seconds)
-        os.write(descriptor, bytes(total * RECORD_BYTES + 4096))
-        os.fsync(descriptor)
-        taken: list[float] = []
-        start = time.monotonic()
-        for number in range(total):
-            time.sleep(max(0.0, start + number / rate - time.monotonic()))
-            before = time.monotonic()
-            os.pwrite(descriptor, b"x" * RECORD_BYTES, number * RECORD_BYTES)
-            os.fdatasync(descriptor)
-            taken.append(time.monotonic() - before)
-    return sorted(taken)
-
-
-def measure_latency(
-    context: zmq.Context[zmq.Socket[bytes]], config: Config, rate: int, arguments: argparse.Namespace
-) -> dict[str, dict[str, float]]:
-    """Return the percentiles of acks and of bare syncs at a rate, in alternating slices."""
-    load = Load(context, config.endpoints.order_entry)
-    next_request = orders(rate)
-    acks: list[float] = []
-    syncs: list[float] = []
-    load.open_loop(rate, 1.0, next_request)
-    while len(acks) < rate * arguments.latency_seconds:
-        syncs += measure_sync(arguments.folder, rate, SLICE_SECONDS)
-        acks += load.open_loop(rate, SLICE_SECONDS, next_request)
-    load.socket.close()
-    return {"ack": percentiles(sorted(acks)), "bare_fdatasync": percentiles(sorted(syncs))}
-
-
-def measure_sustained(
-    context: zmq.Context[zmq.Socket[bytes]], config: Config, pids: dict[str, int], seconds: float
-) -> dict[str, Any]:
-    """Return the figures of a sustained load, to the last SQL row, and check that nothing was lost."""
-    load = Load(context, config.endpoints.order_entry)
-    next_request = orders(1)
-    load.run(1.0, next_request)
-    before, cpu_before = stored_when_idle(config), cpu_seconds(pids)
-    own_before = time.process_time()
-    start = time.monotonic()
-    answered, acks, taken = load.run(seconds, next_request)
-    while stored(config) < before + acks:
-        if time.monotonic() - start > seconds + 60:
-            raise TimeoutError(f"{before + acks - stored(config)} acknowledged requests are not in SQL after 60 s")
-        time.sleep(0.01)
-    to_sql = time.monotonic() - start
-    used = {name: (after - cpu_before[name]) / acks * 1e6 for name, after in cpu_seconds(pids).items()}
-    used["client"] = (time.process_time() - own_before) / acks * 1e6
-    load.socket.close()
-    assert stored(config) == before + acks, "what is stored is what was acknowledged"
-    return {
-        "requests": answered,
-        "acks": acks,
-        "acks_per_second": round(acks / taken),
-        "to_last_sql_row_per_second": round(acks / to_sql),
-        "sql_behind_seconds": round(to_sql - taken, 2),
-        "cpu_microseconds_per_request": {name: round(value, 1) for name, value in used.items()},
-    }
-
-
-def stored_when_idle(config: Config) -> int:
-    """Return the number of requests in SQL once it has not risen for half a second."""
-    last = -2
-    while (now := stored(config)) != last:
-        last = now
-        time.sleep(0.5)
-    return now
-
-
-def percentiles(latencies: list[float]) -> dict[str, float]:
-    """Return p50, p99 and the maximum, in milliseconds."""
-    at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
-    return {
-        name: round(latencies[min(len(latencies) - 1, int(len(latencies) * share))] * 1000, 3)
-        for name, share in at.items()
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="The whole pipeline beside its physical limits.")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of sustained load (default 30)")
-    parser.add_argument("--latency-seconds", type=float, default=20.0, help="of each latency measurement (default 20)")
-    parser.add_argument(
-        "--rates", type=int, nargs="*", default=[100, 1000], help="orders/s of the latency measurements"
+    programs = list(single.microseconds)
+    rows: list[list[str | float]] = [
+        [name, *(shown(each.microseconds[name]) for each in (single, batched))] for name in programs
+    ]
+    rows.append(["all", *(shown(sum(each.microseconds.values())) for each in (single, batched))])
+    part.tables.append(Table("CPU time of an order, µs", ["program", "one by one", f"in batches of {BATCH}"], rows))
+    part.charts.append(
+        Chart(
+            "pipeline_cpu",
+            "CPU time of an order",
+            "",
+            "µs",
+            {
+                ("in batches" if each.in_batches else "one by one"): [
+                    (place, each.microseconds[name]) for place, name in enumerate(programs)
+                ]
+                for each in (single, batched)
+            },
+            "bars",
+            y_scale="linear",
+            categories=programs,
+        )
     )
-    parser.add_argument("--folder", type=Path, help="where the exchange's data is to be (default: for temporary files)")
-    parser.add_argument("--echo", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.echo:
-        echo_server(arguments.echo)
-    figures: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    }
 
-    def show(name: str, value: Any) -> None:
-        figures[name] = value
-        print(f"{name}: {json.dumps(value)}", flush=True)
 
-    echoes = [measure_echo(3.0)]
-    with running(ASSETS, arguments.folder) as (config, pids), zmq.Context() as context:
-        for rate in arguments.rates:
-            show(f"latency_ms_at_{rate}", measure_latency(context, config, rate, arguments))
-        show("sustained", measure_sustained(context, config, pids, arguments.seconds))
-        show("rows", {table: count(config, table) for table in ("orders", "trades", "order_events")})
-    echoes.append(measure_echo(3.0))
-    show("echo_messages_per_second", [round(each) for each in echoes])
-    rate = figures["sustained"]["to_last_sql_row_per_second"]
-    show("sustained_to_echo", round(rate / (sum(echoes) / len(echoes)), 3))
-    print(json.dumps(figures))
+def profiled(pipeline: Pipeline, seconds: float) -> list[Table]:
+    """Return the profiles of the daemons under single orders; of the matching daemons, one stands for all."""
+    stream = requests("p").__next__
+    pids = {name: pid for name, pid in pipeline.pids.items() if not name.startswith("matching-")}
+    pids["matching"] = pipeline.pids[f"matching-{ASSETS[0]}"]
+
+    def load(seconds: float) -> None:
+        pipeline.settle(pipeline.load.run(seconds, stream).acks)
+
+    return profile(pids, seconds, load)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
+    parser.add_argument("--folder", type=Path, help="where the exchange's data is (default: for temporary files)")
+    parser.add_argument("--seconds", type=float, help="of sustained single orders")
+    parser.add_argument("--batch-seconds", type=float, help="of sustained batches")
+    parser.add_argument("--no-profile", action="store_true", help="leave out the profiles by function")
+    options = parser.parse_args(arguments)
+    sizes = QUICK if options.quick else Sizes()
+    if options.seconds is not None:
+        sizes = replace(sizes, seconds=options.seconds)
+    if options.batch_seconds is not None:
+        sizes = replace(sizes, batch_seconds=options.batch_seconds)
+    if options.no_profile:
+        sizes = replace(sizes, profile_seconds=0.0)
+    return figures.run(lambda: measure(sizes=sizes, folder=options.folder), options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -31,7 +31,7 @@ import psycopg
 import zmq
 
 from benchmarks.exchange import stored
-from benchmarks.pipeline import ASSETS, encode, orders
+from benchmarks.load import ASSETS, encode, requests
 from benchmarks.plot import line_chart
 from exchange.config import Config
 from exchange.status import read_pages
@@ -75,19 +75,19 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def fill(config: Config, requests: int) -> int:
+def fill(config: Config, count: int) -> int:
     """Have the exchange take so many requests, and return the number of acks."""
-    next_request = orders(requests)
+    next_request = requests(f"f{count}").__next__
     acks = 0
     with zmq.Context() as context, context.socket(zmq.DEALER) as client:
         client.linger = 0
         client.connect(config.endpoints.order_entry)
-        left, in_flight = requests, 0
+        left, in_flight = count, 0
         while left or in_flight:
             while left and in_flight < IN_FLIGHT:
-                count = min(BATCH, left)
-                client.send(b"\xdc" + count.to_bytes(2, "big") + b"".join(next_request() for _ in range(count)))
-                left -= count
+                size = min(BATCH, left)
+                client.send(b"\xdc" + size.to_bytes(2, "big") + b"".join(next_request() for _ in range(size)))
+                left -= size
                 in_flight += 1
             replies = decode(client.recv())
             in_flight -= 1

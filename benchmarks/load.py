@@ -1,0 +1,264 @@
+"""The load that benchmarks put on an exchange: a seeded stream of requests, and the clients that send them.
+
+The stream is a cycle of limit orders and cancels that is encoded ahead, so that the generator, which shares the cores
+with what it measures, costs little: to send a request is then to put the number of the cycle between two halves.
+"""
+
+import random
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import zmq
+
+ASSETS = ("A", "B", "C", "D")
+ACCOUNTS = 20
+WINDOW = 2_000  # requests in flight, over all clients
+BATCH = 100  # requests of a batch
+BATCHES_IN_FLIGHT = 40
+CYCLE = 50_000  # requests that differ
+LIVE_AT_LEAST = 2_000  # orders that rest between an order and its cancel, so that no cancel overtakes it
+MIDDLE = 10_000  # price
+ANSWER_SECONDS = 60
+ACK = b"\xa3ack"
+FIRST_CYCLE = b"0000"
+NOBLOCK = int(zmq.NOBLOCK)
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder().decode
+
+
+def requests(
+    name: str, assets: Sequence[str] = ASSETS, accounts: int = ACCOUNTS, cycle: int = CYCLE
+) -> Iterator[bytes]:
+    """Yield encoded requests without an end: three limit orders and a cancel, over the assets in turn.
+
+    Orders are around a price that moves by a tick at most from one to the next, and comes back to where it was in each
+    cycle, so that the book neither grows nor changes its form; a third of them trade. `name` is 1 to 20 characters that
+    no other stream of the same exchange has: client_order_ids begin with it.
+    """
+    halves = _cycle(name, assets, accounts, cycle)
+    turn = 0
+    while True:
+        number = b"%04d" % turn
+        for before, after in halves:
+            yield before + number + after
+        turn += 1
+
+
+def _cycle(name: str, assets: Sequence[str], accounts: int, cycle: int) -> list[tuple[bytes, bytes]]:
+    """Return each request of a cycle as what stands before and after the cycle's number."""
+    source = random.Random(name)
+    orders_of_asset = cycle // len(assets) + 1
+    path = {asset: _path(source, orders_of_asset) for asset in assets}
+    live: deque[tuple[str, str, str]] = deque()
+    halves: list[tuple[bytes, bytes]] = []
+    for number in range(cycle):
+        asset = assets[number // 4 % len(assets)]
+        client_order_id = f"{name}{FIRST_CYCLE.decode()}{number:05d}"
+        if number % 4 == 3 and len(live) >= LIVE_AT_LEAST:
+            asset, account, client_order_id = live.popleft()
+            message: dict[str, str | int] = {
+                "type": "cancel_order",
+                "asset": asset,
+                "client_order_id": client_order_id,
+                "account": account,
+            }
+        else:
+            account = f"account{source.randrange(accounts)}"
+            middle = MIDDLE + next(path[asset])
+            buys = source.random() < 0.5
+            distance = source.randrange(-3, 9)
+            if distance > 0:
+                live.append((asset, account, client_order_id))
+            message = {
+                "type": "new_order",
+                "client_order_id": client_order_id,
+                "asset": asset,
+                "side": "buy" if buys else "sell",
+                "quantity": source.randint(1, 100),
+                "price": middle - distance if buys else middle + distance,
+                "account": account,
+            }
+        before, _, after = encode(message).partition(f"{name}{FIRST_CYCLE.decode()}".encode())
+        halves.append((before + name.encode(), after))
+    return halves
+
+
+def _path(source: random.Random, steps: int) -> Iterator[int]:
+    """Yield a walk of steps of at most 1 from 0 that is back at 0 in the end."""
+    forth = [source.choice((-1, 0, 1)) for _ in range(steps // 2 + 1)]
+    back = [-step for step in forth]
+    source.shuffle(back)
+    place = 0
+    for step in forth + back:
+        place += step
+        yield place
+
+
+def batches(stream: Iterator[bytes], size: int = BATCH) -> Iterator[bytes]:
+    """Yield batches of a stream's requests."""
+    head = b"\xdc" + size.to_bytes(2, "big")
+    take = stream.__next__
+    while True:
+        yield head + b"".join([take() for _ in range(size)])
+
+
+@dataclass
+class Sent:
+    """What came of a load: messages (requests, or batches of them), acks and all other replies in them, seconds."""
+
+    messages: int
+    acks: int
+    seconds: float
+    cpu_seconds: float  # of this process
+
+    @property
+    def acks_per_second(self) -> float:
+        return self.acks / self.seconds
+
+    @property
+    def cpu_share(self) -> float:
+        """The share of one core that this process had."""
+        return self.cpu_seconds / self.seconds
+
+
+@dataclass
+class Timed:
+    """An open-loop load's answers, in the order in which they were due: seconds from then to each, and the answers."""
+
+    started: float  # time.monotonic() at which the first was due
+    rate: float
+    latencies: list[float] = field(default_factory=list)
+    replies: list[bytes] = field(default_factory=list)
+    lateness: list[float] = field(default_factory=list)  # from when a request was due to when it was sent
+    cpu_seconds: float = 0.0
+
+    @property
+    def acks(self) -> int:
+        return sum(reply.count(ACK) for reply in self.replies)
+
+    def due(self, number: int) -> float:
+        """Return the time.monotonic() at which a request was due."""
+        return self.started + number / self.rate
+
+
+class Load:
+    """Clients, each with a DEALER of its own, in this process."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, clients: int = 1) -> None:
+        self.sockets: list[zmq.Socket[bytes]] = []
+        self.poller = zmq.Poller()
+        for _ in range(clients):
+            socket = context.socket(zmq.DEALER)
+            socket.linger = 0
+            socket.sndhwm = socket.rcvhwm = 2 * WINDOW
+            socket.connect(endpoint)
+            self.sockets.append(socket)
+            self.poller.register(socket, zmq.POLLIN)
+
+    def close(self) -> None:
+        for socket in self.sockets:
+            socket.close()
+
+    def run(self, seconds: float, next_message: Callable[[], bytes], window: int = WINDOW) -> Sent:
+        """Keep `window` messages in flight over all clients, for so many seconds, and take all replies.
+
+        Raises TimeoutError where one does not come.
+        """
+        polled, monotonic = self.poller.poll, time.monotonic
+        cpu = time.process_time()
+        start = monotonic()
+        end = start + seconds
+        in_flight = messages = acks = 0
+        for socket in self.sockets:
+            for _ in range(max(1, window // len(self.sockets))):
+                socket.send(next_message())
+                in_flight += 1
+        while in_flight:
+            ready = polled(ANSWER_SECONDS * 1000)
+            if not ready:
+                raise TimeoutError(f"{in_flight} messages are not answered within {ANSWER_SECONDS} s")
+            for socket, _ in ready:
+                answered = 0
+                recv, send = socket.recv, socket.send
+                try:
+                    while True:
+                        acks += recv(NOBLOCK).count(ACK)
+                        answered += 1
+                except zmq.Again:
+                    pass
+                messages += answered
+                if monotonic() < end:
+                    for _ in range(answered):
+                        send(next_message())
+                else:
+                    in_flight -= answered
+        return Sent(messages, acks, monotonic() - start, time.process_time() - cpu)
+
+    def run_count(self, count: int, next_message: Callable[[], bytes], window: int = WINDOW) -> Sent:
+        """Send so many messages over the first client, a window of them in flight, and take all replies."""
+        socket = self.sockets[0]
+        cpu, start = time.process_time(), time.monotonic()
+        sent = messages = acks = 0
+        while messages < count:
+            while sent < count and sent - messages < window:
+                socket.send(next_message())
+                sent += 1
+            if not socket.poll(ANSWER_SECONDS * 1000):
+                raise TimeoutError(f"{sent - messages} messages are not answered within {ANSWER_SECONDS} s")
+            acks += socket.recv().count(ACK)
+            messages += 1
+        return Sent(messages, acks, time.monotonic() - start, time.process_time() - cpu)
+
+    def open_loop(self, rate: float, seconds: float, next_message: Callable[[], bytes]) -> Timed:
+        """Send a message each 1/rate s over the first client, whatever is answered when, and take all replies.
+
+        Raises TimeoutError where one does not come.
+        """
+        socket = self.sockets[0]
+        send, recv, descriptor = socket.send, socket.recv, int(socket.getsockopt(zmq.FD))
+        monotonic = time.monotonic
+        total = round(rate * seconds)
+        cpu = time.process_time()
+        start = monotonic() + 0.05
+        timed = Timed(start, rate)
+        latencies, replies, lateness = timed.latencies, timed.replies, timed.lateness
+        sent = 0
+        while len(latencies) < total:
+            now = monotonic()
+            while sent < total and start + sent / rate <= now:
+                send(next_message())
+                lateness.append(now - (start + sent / rate))
+                sent += 1
+            try:
+                while len(latencies) < sent:
+                    reply = recv(NOBLOCK)
+                    latencies.append(monotonic() - (start + len(latencies) / rate))
+                    replies.append(reply)
+            except zmq.Again:
+                pass
+            now = monotonic()
+            if now > start + seconds + ANSWER_SECONDS:
+                raise TimeoutError(f"{total - len(latencies)} messages are not answered within {ANSWER_SECONDS} s")
+            # The socket's own descriptor, since zmq's poll counts in whole milliseconds. It tells of a change once:
+            # so the socket is asked first.
+            wait = start + sent / rate - now if sent < total else 0.01
+            if wait > 0 and not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                select.select([descriptor], [], [], wait)
+        timed.cpu_seconds = time.process_time() - cpu
+        return timed
+
+
+def order_ids(replies: Sequence[bytes]) -> list[int]:
+    """Return the order id of each ack of a new order, 0 for every other reply."""
+    ids: list[int] = []
+    for reply in replies:
+        answer: dict[str, Any] = decode(reply)
+        is_new = answer["type"] == "ack" and answer["request"] == "new_order"
+        ids.append(answer["order_id"] if is_new else 0)
+    return ids
