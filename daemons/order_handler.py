@@ -182,7 +182,7 @@ def report(page: StatusPage, handler: OrderHandler) -> None:
         rejected=handler.rejected,
         dropped_replies=handler.dropped,
         remembered_ids=handler.entry.remembered_ids,
-        recent_orders=len(handler.entry.order_accounts),
+        recent_orders=len(handler.entry.recent_orders),
     )
 
 

@@ -1,7 +1,7 @@
 """Order entry in memory, for tests: its journal a list, its clock a number."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from exchange.core import messages, requests
 from exchange.core.asset import Asset, Status
@@ -26,7 +26,7 @@ class Entry:
         limits: Limits | None = None,
     ) -> None:
         self.time = 1000
-        self.room = 1000
+        self._room = 1000
         self.journal: list[Record] = []
         self.order_entry = OrderEntry(
             self,
@@ -40,14 +40,28 @@ class Entry:
         for asset in assets or (ACME, BTC):
             self.define(asset)
 
+    @property
+    def room(self) -> int:
+        """How many records more have room. (In earnest it gets less only by those that are taken.)"""
+        return self._room
+
+    @room.setter
+    def room(self, records: int) -> None:
+        self._room = records
+        self.order_entry.room = 0  # what was found before does not count
+
     def read_order(self, order_id: int) -> Record | None:
         return next(record for record, order in self._orders() if order.order_id == order_id)
 
-    def find_order(self, account: str, client_order_id: str, expected: bool = True) -> Record | None:
+    def find_order(self, account: str, client_order_id: str) -> Record | None:
         ids = (account, client_order_id)
         return next(
             (record for record, order in self._orders() if (record.account, order.client_order_id) == ids), None
         )
+
+    def find_order_id(self, account: str, client_order_id: str) -> int | None:
+        record = self.find_order(account, client_order_id)
+        return None if record is None else cast(requests.NewOrder, record.request).order_id
 
     def find_requests(self, account: str, request_id: str | int) -> list[Record]:
         kinds = requests.AmendOrder | requests.CancelOrder | requests.MassCancel
@@ -101,7 +115,7 @@ class Entry:
     def restored(self, timers: Timers | None = None, limits: Limits | None = None) -> "Entry":
         """Return order entry as it would be after a restart: from the journal's records, then the configuration."""
         other = Entry.__new__(Entry)
-        other.time, other.room, other.journal = self.time, self.room, list(self.journal)
+        other.time, other._room, other.journal = self.time, self.room, list(self.journal)
         other.order_entry = OrderEntry(
             other,
             lambda count: count <= other.room,

@@ -127,7 +127,7 @@ def test_clients_are_answered_as_from_memory_over_restarts_and_kills(number: int
             assert life.entry.next_order_id == twin.order_entry.next_order_id
             assert life.entry.remembered_ids == twin.order_entry.remembered_ids
     assert life.taken.table.files > 3
-    assert len(life.entry.order_accounts) < 16
+    assert len(life.entry.recent_orders) < 16
     assert len(list(tmp_path.glob("*.seal"))) > 2
     life.end()
 

@@ -53,9 +53,8 @@ ELSEWHERE: dict[type, dict[str, str]] = {
         "exchange": "exchange_sequence",
         "time": "record_time",
         "first_recent": "older ones are in the journal",
-        "order_accounts": "the journal",
-        "order_assets": "the journal",
-        "order_types": "the journal",
+        "recent_orders": "the journal",
+        "room": "asked for again",
     },
     AssetQueue: {
         "number": "place",
@@ -149,7 +148,7 @@ class Venue(Entry):
     def again(self, records: int = 0, data: bytes | None = None) -> "Venue":
         """Return a venue as it is after a restart: from the records, or from a state and the records after it."""
         other = Venue.__new__(Venue)
-        other.time, other.room, other.journal = self.time, self.room, list(self.journal)
+        other.time, other._room, other.journal = self.time, self.room, list(self.journal)
         other.timers, other.limits = Timers(schedule), RiskLimits(LIMITS)
         other.order_entry = OrderEntry(
             other, lambda count: True, lambda: other.time, 1000, 10**6, other.timers, other.limits
@@ -236,7 +235,7 @@ def test_a_state_and_the_records_after_it_are_worth_all_records(number: int, mon
         if step == place:
             taken = len(venue.journal), state_of(venue.order_entry)
     data = state_of(venue.order_entry)
-    assert len(venue.order_entry.order_accounts) < 16
+    assert len(venue.order_entry.recent_orders) < 16
 
     whole = venue.again()
     parts = [venue.again(*taken), venue.again(len(venue.journal), data)]

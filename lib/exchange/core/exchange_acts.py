@@ -13,12 +13,14 @@ from exchange.core.order_memory import MOST_ACCOUNTS, AssetQueue, Journal, Limit
 from exchange.core.request_checks import Rejection, check_account
 from exchange.core.requests import MassCancelReason, Record, Request
 
+ROOM_AHEAD = 64  # records
+
 
 class ExchangeActs(OrderMemory):
     """Gives requests their places in the queues.
 
-    `journal` finds what was taken before; `has_room(count)` says whether `count` more can be put
-    on disk; `clock` gives nanoseconds since the Unix epoch.
+    `journal` finds what was taken before; `has_room(count)` says whether `count` more, of any of the requests that
+    clients can send, can be put on disk; `clock` gives nanoseconds since the Unix epoch.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class ExchangeActs(OrderMemory):
         self.max_backlog = max_backlog
         self.max_remembered_ids = max_remembered_ids
         self.records: list[Record] = []  # taken since the caller last emptied it
+        self.room = 0  # how many more are known to have room, without asking `has_room`
 
     # -- what is traded ------------------------------------------------------------------------------------------------
 
@@ -65,6 +68,7 @@ class ExchangeActs(OrderMemory):
         if by:
             self._check_room(1)
         self._take(queue or self._new_queue(asset), "", requests.DefineAsset(asset, by))
+        self.room = 0  # a definition may be larger than what was asked for
         return True
 
     def delist(self, asset: str, by: str) -> Record:
@@ -135,7 +139,10 @@ class ExchangeActs(OrderMemory):
     def _take(self, queue: AssetQueue, account: str, request: Request) -> Record:
         """Give a request the next place in a queue."""
         queue.sequence = sequence = queue.sequence + 1
-        record = Record(queue.name, sequence, self._now(), account, request)
+        now = self.clock()
+        if now > self.time:
+            self.time = now
+        record = Record(queue.name, sequence, self.time, account, request)
         self.records.append(record)
         self._remember(queue, record)
         return record
@@ -173,9 +180,12 @@ class ExchangeActs(OrderMemory):
             self._reject_asset(queue.name)
         if queue.sequence - queue.applied >= self.max_backlog:
             raise Rejection("busy", f"{queue.name} has {self.max_backlog} requests waiting, its bound; try again later")
-        if remembers is not None:
+        if remembers is not None and (remembers not in self.accounts or self.remembered_ids >= self.max_remembered_ids):
             self._check_memory(remembers)
-        self._check_room(records)
+        if self.room > records:
+            self.room -= records
+        else:
+            self._check_room(records)
 
     def _check_memory(self, account: str) -> None:
         if len(self.accounts) >= MOST_ACCOUNTS and account not in self.accounts:
@@ -190,5 +200,12 @@ class ExchangeActs(OrderMemory):
             )
 
     def _check_room(self, records: int) -> None:
-        if not self.has_room(records):
+        """Have room for so many records more, or raise Rejection. It is asked for ahead, for many at a time."""
+        self.room -= records
+        if self.room >= 0:
+            return
+        self.room = 0
+        if self.has_room(records + ROOM_AHEAD):
+            self.room = ROOM_AHEAD
+        elif not self.has_room(records):
             raise Rejection("busy", "there is no room on disk for another request; try again later")

@@ -115,8 +115,8 @@ class OrderEntry(ExchangeActs):
             or message.expire_time is not UNSET
         ):
             instructions = read_instructions(message)
-        is_new = account not in self.accounts
-        if not is_new and (first := self.journal.find_order(account, client_order_id, False)) is not None:
+        first = self.journal.find_order(account, client_order_id)
+        if first is not None:
             order_id = _entered(first).order_id
             return self._repeat_order(
                 message,
@@ -140,15 +140,18 @@ class OrderEntry(ExchangeActs):
             limits.check_order(account, queue.name, quantity, price)
         self._check_bounds(queue, account)
         order_id = self.next_order_id
-        request = requests.NewOrder(
-            order_id, client_order_id, side, quantity, price, order_type, time_in_force, instructions
+        record = self._take(
+            queue,
+            account,
+            requests.NewOrder(
+                order_id, client_order_id, side, quantity, price, order_type, time_in_force, instructions
+            ),
         )
-        record = self._take(queue, account, request)
         return Ack(
             request="new_order",
             client_order_id=client_order_id,
             order_id=order_id,
-            asset=queue.name,
+            asset=record.asset,
             sequence=record.sequence,
             time=record.time,
             request_id=message.request_id,
@@ -360,8 +363,7 @@ class OrderEntry(ExchangeActs):
         if client_order_id is not UNSET:
             if not is_id(client_order_id):
                 reject_id("client_order_id", client_order_id)
-            record = None if known is None else self.journal.find_order(account, client_order_id, True)
-            found = None if record is None else _entered(record).order_id
+            found = None if known is None else self.journal.find_order_id(account, client_order_id)
             if found is None or (order_id is not UNSET and order_id != found):
                 raise Rejection(
                     "unknown_order",

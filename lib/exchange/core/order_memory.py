@@ -1,7 +1,7 @@
 """What order entry remembers: queues, accounts, the latest orders. Older orders, and all ids, are in the journal.
 
 All of it is a function of the journal's records: `restore` makes it again at the start, from all of them or from those
-after a state (`order_entry_state.py`). Its memory does not grow with the orders: 9 bytes for each of the latest, about
+after a state (`order_entry_state.py`). Its memory does not grow with the orders: 8 bytes for each of the latest, about
 400 for an account.
 """
 
@@ -19,6 +19,10 @@ RECENT_ORDERS = 2**19  # of which is known whose they are without a look into th
 MOST_ACCOUNTS = 1_000_000  # about 400 bytes each
 ORDER_TYPES: tuple[OrderType, ...] = ("limit", "market", "stop", "stop_limit")
 TYPE_PLACES: dict[OrderType, int] = {order_type: place for place, order_type in enumerate(ORDER_TYPES)}
+TYPE_BITS = 2
+MOST_TYPE = (1 << TYPE_BITS) - 1
+ACCOUNT_SHIFT = 32
+MOST_ASSET = (1 << ACCOUNT_SHIFT - TYPE_BITS) - 1  # every asset that ever was listed has a number
 
 
 class AssetQueue(Struct):
@@ -52,8 +56,11 @@ class Journal(Protocol):
     def read_order(self, order_id: int) -> Record | None:
         """Return the record that entered an order, None where the journal does not go back that far any more."""
 
-    def find_order(self, account: str, client_order_id: str, expected: bool) -> Record | None:
-        """Return the record that used a client_order_id first, None where none has; `expected` says what is likely."""
+    def find_order(self, account: str, client_order_id: str) -> Record | None:
+        """Return the record that used a client_order_id first, None where none has."""
+
+    def find_order_id(self, account: str, client_order_id: str) -> int | None:
+        """Return the id of the order that used a client_order_id first, None where none has."""
 
     def find_requests(self, account: str, request_id: str | int) -> list[Record]:
         """Return the records of the request that used a request_id first: a mass cancel has several; none: empty."""
@@ -104,9 +111,7 @@ class OrderMemory:
         self.next_order_id = 1  # ids are dense
         # Of the latest orders, from the id `first_recent` on.
         self.first_recent = 1
-        self.order_accounts = array("I")  # by number
-        self.order_assets = array("I")  # by number: every asset that ever was listed has one
-        self.order_types = array("B")  # places in ORDER_TYPES
+        self.recent_orders = array("Q")  # each the numbers of its account and its asset, and its type's place
 
     def restore(self, record: Record) -> None:
         """Remember a record of the journal: all, in order, before any request; or those after a state's, and that."""
@@ -143,7 +148,19 @@ class OrderMemory:
         self.record_time = record.time
         request = record.request
         if type(request) is requests.NewOrder:
-            self._remember_order(queue, record, request)
+            assert request.order_id == self.next_order_id, "order ids are dense"
+            self.next_order_id += 1
+            account = self.accounts.get(record.account) or self._account(record.account)
+            recent_orders = self.recent_orders
+            recent_orders.append(
+                account.number << ACCOUNT_SHIFT | queue.number << TYPE_BITS | TYPE_PLACES[request.order_type]
+            )
+            if len(recent_orders) >= 2 * RECENT_ORDERS:
+                self.forget_orders_before(self.first_recent + RECENT_ORDERS)
+            account.assets.add(queue.number)
+            self.remembered_ids += 1
+            if self.limits is not None:
+                self.limits.took_order(record.account, record.asset, record.sequence, request.quantity, request.price)
         elif type(request) is requests.CancelOrder:
             if request.request_id is not None:
                 self._remember_request(record)
@@ -174,25 +191,9 @@ class OrderMemory:
         if self.timers is not None:
             self.timers.note(record)
 
-    def _remember_order(self, queue: AssetQueue, record: Record, request: requests.NewOrder) -> None:
-        assert request.order_id == self.next_order_id, "order ids are dense"
-        self.next_order_id += 1
-        account = self.accounts.get(record.account) or self._account(record.account)
-        order_accounts = self.order_accounts
-        order_accounts.append(account.number)
-        self.order_assets.append(queue.number)
-        self.order_types.append(TYPE_PLACES[request.order_type])
-        if len(order_accounts) >= 2 * RECENT_ORDERS:
-            self.forget_orders_before(self.first_recent + RECENT_ORDERS)
-        account.assets.add(queue.number)
-        self.remembered_ids += 1
-        if self.limits is not None:
-            self.limits.took_order(record.account, record.asset, record.sequence, request.quantity, request.price)
-
     def forget_orders_before(self, order_id: int) -> None:
         """Look orders before this one up in the journal from now on."""
-        count = order_id - self.first_recent
-        del self.order_accounts[:count], self.order_assets[:count], self.order_types[:count]
+        del self.recent_orders[: order_id - self.first_recent]
         self.first_recent = order_id
 
     def _remember_request(self, record: Record) -> None:
@@ -222,12 +223,10 @@ class OrderMemory:
         """
         place = order_id - self.first_recent
         if place >= 0:
-            if (
-                place < len(self.order_accounts)
-                and self.order_accounts[place] == account.number
-                and self.order_assets[place] == queue.number
-            ):
-                return ORDER_TYPES[self.order_types[place]]
+            if place < len(self.recent_orders):
+                owner: int = self.recent_orders[place]
+                if owner >> ACCOUNT_SHIFT == account.number and owner >> TYPE_BITS & MOST_ASSET == queue.number:
+                    return ORDER_TYPES[owner & MOST_TYPE]
             return None
         if order_id <= 0:
             return None

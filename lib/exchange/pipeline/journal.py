@@ -170,16 +170,16 @@ class Journal:
     def append(self, record: Record) -> bytes:
         """Buffer a record and return its body, as its asset's queue is to be sent it."""
         body = encode(record)
-        log = self.log
+        log, ids, request = self.log, self.ids, record.request
         position = log.append(body)
         offset = position - log.base
         (self.by_name.get(record.asset) or self._index(record.asset)).add(offset)
-        if type(record.request) is NewOrder:
+        if type(request) is NewOrder:
             self.orders.add(offset)
-            if self.ids is not None:
-                self.ids.add_order(record, record.request, position)
-        elif self.ids is not None:
-            self.ids.add_request(record, position)
+            if ids is not None:
+                ids.add_order(record, request, position)
+        elif ids is not None:
+            ids.add_request(record, position)
         return body
 
     def append_together(self, records: list[Record]) -> list[bytes]:

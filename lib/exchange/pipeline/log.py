@@ -17,6 +17,7 @@ import logging
 import zlib
 from bisect import bisect_right
 from pathlib import Path
+from zlib import crc32
 
 from exchange.pipeline.allocator import ZEROS, Allocator
 from exchange.pipeline.log_format import (
@@ -183,14 +184,17 @@ class Log(LogReader):
 
         Raises NoRoom, changing nothing, where `has_room` says no.
         """
-        size = RECORD_BYTES + len(body)
-        if self.end + size > self.until:
-            self._rotate(size)
-        chained = CHAINED.pack(self.checksum, len(body), self.durable_end)
-        self.checksum = checksum = zlib.crc32(body, zlib.crc32(chained))
-        self.buffer.append(PREFIX.pack(MAGIC, checksum) + chained + body)
+        length = len(body)
         position = self.end
-        self.end = position + size
+        end = position + RECORD_BYTES + length
+        if end > self.until:
+            self._rotate(RECORD_BYTES + length)
+            position = self.end
+            end = position + RECORD_BYTES + length
+        chained = CHAINED.pack(self.checksum, length, self.durable_end) + body
+        self.checksum = checksum = crc32(chained)
+        self.buffer.append(PREFIX.pack(MAGIC, checksum) + chained)
+        self.end = end
         return position
 
     def has_room(self, size: int) -> bool:

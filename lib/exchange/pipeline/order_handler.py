@@ -10,6 +10,7 @@ since somebody was silent, the operators' acts; then `commit`.
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
@@ -73,7 +74,7 @@ class OrderHandler:
         self.monotonic = monotonic
         self.limits = limits
         self.replies: list[tuple[list[bytes], bytes]] = []
-        self.outgoing: dict[str, list[bytes]] = {}  # bodies by asset, to be pushed after the sync
+        self.outgoing = defaultdict[str, list[bytes]](list)  # bodies by asset, to be pushed after the sync
         self.connection = b""  # over which the request came that is being handled
         self.heard_at = 0
         self.counts_asked: dict[str, float] = {}  # when an asset's matching daemon was asked for its open orders last
@@ -104,11 +105,10 @@ class OrderHandler:
         """Put on disk all that was taken; then answer the clients, and push."""
         if self.outgoing:
             self.journal.sync()
-        clients, send_reply = self.clients, sockets.send_reply
-        for envelope, reply in self.replies:
-            if not send_reply(clients, envelope, reply):
-                self.dropped += 1
-                self.dropped_at = self.monotonic()
+        dropped = sockets.send_replies(self.clients, self.replies)
+        if dropped:
+            self.dropped += dropped
+            self.dropped_at = self.monotonic()
         self.replies.clear()
         self.push()
 
@@ -169,24 +169,23 @@ class OrderHandler:
 
     def answer(self, payload: bytes | None) -> bytes:
         """Return the encoded reply to a payload; what it has taken is in the journal's buffer."""
-        if payload is None:
-            self.drained += 1
-            return self._encode(
-                malformed(b"", "several payload frames: a request is one frame, or a batch in one frame")
-            )
-        if len(payload) > sockets.MAX_REQUEST_BYTES:
-            self.drained += 1
-            return self._encode(too_long(payload))
-        if codec.is_array(payload):
-            return codec.encode(self._answer_batch(payload))
         self.drained += 1
-        try:
-            message = codec.decode_order_entry(payload)
-        except codec.DecodeError as error:
-            return self._encode(malformed(payload, error))
-        return self._encode(self._handle(message))
-
-    def _encode(self, reply: OrderEntryReply) -> bytes:
+        if payload is None:
+            reply: OrderEntryReply = malformed(
+                b"", "several payload frames: a request is one frame, or a batch in one frame"
+            )
+        elif len(payload) > sockets.MAX_REQUEST_BYTES:
+            reply = too_long(payload)
+        elif codec.is_array(payload):
+            self.drained -= 1
+            return codec.encode(self._answer_batch(payload))
+        else:
+            try:
+                message = codec.decode_order_entry(payload)
+            except codec.DecodeError as error:
+                reply = malformed(payload, error)
+            else:
+                reply = self._handle(message)
         if type(reply) is Reject:
             self.rejected += 1
         return codec.encode(reply)
@@ -240,21 +239,15 @@ class OrderHandler:
         """
         records = self.entry.records
         if len(records) == 1:
-            body = self.journal.append(records[0])
-            self._outgoing(records[0].asset).append(body)
+            record = records[0]
+            self.outgoing[record.asset].append(self.journal.append(record))
         elif records and type(records[0].request) is MassCancel:
             for record, body in zip(records, self.journal.append_together(records), strict=True):
-                self._outgoing(record.asset).append(body)
+                self.outgoing[record.asset].append(body)
         else:
             for record in records:
-                self._outgoing(record.asset).append(self.journal.append(record))
+                self.outgoing[record.asset].append(self.journal.append(record))
         records.clear()
-
-    def _outgoing(self, asset: str) -> list[bytes]:
-        bodies = self.outgoing.get(asset)
-        if bodies is None:
-            bodies = self.outgoing[asset] = []
-        return bodies
 
 
 def _wrong_length(count: int) -> Reject | None:

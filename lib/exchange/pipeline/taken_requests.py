@@ -1,9 +1,11 @@
 """What was taken before, found by the ids that clients gave it: order entry looks there for what a request repeats.
 
 The table of ids says where in the journal a request may be; the record there says whether it is the one. Ids come into
-the table when their records are on disk, all of a sync together; until then they are in memory. The latest orders are
-there for longer, since what is canceled by its client_order_id was mostly entered a moment ago.
+the table when their records are on disk, all of a sync together; until then they are in memory. Those of the latest
+orders are there for longer, since what is canceled by its client_order_id was mostly entered a moment ago.
 """
+
+from collections.abc import Iterable
 
 from exchange.core.requests import AmendOrder, CancelOrder, MassCancel, NewOrder, Record, RequestId
 from exchange.pipeline.carried import CarriedOrders
@@ -12,7 +14,7 @@ from exchange.pipeline.id_table import IdTable
 from exchange.pipeline.journal import Journal
 from exchange.pipeline.log import RECORD, Archived, Damaged
 
-LATEST_ORDERS = 2**12  # at least, and twice that at most; 500 bytes each
+LATEST_ORDERS = 2**15  # whose ids are in memory, at least, and twice that at most; 200 bytes each
 
 
 class TakenRequests:
@@ -30,22 +32,23 @@ class TakenRequests:
         self._unsynced: dict[int, int] = {}  # positions by hash
         self._records: dict[int, Record] = {}  # those that are there
         self._groups: dict[int, list[Record]] = {}  # and of mass cancels all parts
-        self._latest: dict[str, Record] = {}  # orders by client_order_id, of whatever account used it last
-        self._before: dict[str, Record] = {}  # those before these
-        self._sought: tuple[str, str, int] = ("", "", 0)  # account, client_order_id and hash that were looked for last
+        self._latest: dict[str, int] = {}  # orders by account and client_order_id
+        self._before: dict[str, int] = {}  # those before these
+        # The account and client_order_id that were looked for last, both as one text, and its hash.
+        self._sought_account = self._sought_id = self._sought = ""
+        self._sought_hash = 0
 
     # -- what is taken -------------------------------------------------------------------------------------------------
 
     def add_order(self, record: Record, request: NewOrder, position: int) -> None:
         """Note a new order that was appended at a position."""
-        client_order_id = request.client_order_id
-        account, sought, hash_ = self._sought
-        if client_order_id is not sought or record.account != account:
-            hash_ = self.table.hash(f"{record.account}/{client_order_id}")
+        if request.client_order_id is not self._sought_id or record.account != self._sought_account:
+            self._seek(record.account, request.client_order_id)
         latest = self._latest
-        latest[client_order_id] = record
+        latest[self._sought] = request.order_id
         if len(latest) >= LATEST_ORDERS:
             self._before, self._latest = latest, {}
+        hash_ = self._sought_hash
         if hash_ in self._unsynced:
             self.synced()  # of two ids with one hash, none may be forgotten
         self._unsynced[hash_] = position
@@ -58,20 +61,15 @@ class TakenRequests:
             return
         hash_ = self.table.hash(f"{record.account}#{request_id}")
         request = record.request
-        if type(request) is MassCancel:
-            if request.part > 1:
-                self._groups[hash_].append(record)
-                return
-            self._add(hash_, record, position)
-            self._groups[hash_] = [record]
-        else:
-            self._add(hash_, record, position)
-
-    def _add(self, hash_: int, record: Record, position: int) -> None:
+        if type(request) is MassCancel and request.part > 1:
+            self._groups[hash_].append(record)
+            return
         if hash_ in self._unsynced:
             self.synced()  # of two ids with one hash, none may be forgotten
         self._unsynced[hash_] = position
         self._records[hash_] = record
+        if type(request) is MassCancel:
+            self._groups[hash_] = [record]
 
     def add_again(self, record: Record, position: int) -> None:
         """Note a record that was read at the start; it may have been noted before."""
@@ -108,18 +106,12 @@ class TakenRequests:
         except Archived:
             return self.carried.order(order_id)
 
-    def find_order(self, account: str, client_order_id: str, expected: bool) -> Record | None:
+    def find_order(self, account: str, client_order_id: str) -> Record | None:
         """Return the record that used a client_order_id first, None where none has. Raises Damaged."""
-        if expected:
-            latest = self._latest.get(client_order_id) or self._before.get(client_order_id)
-            if latest is not None and latest.account == account:
-                return latest
-        hash_, positions = self.table.find_text(f"{account}/{client_order_id}")
-        self._sought = account, client_order_id, hash_
-        if hash_ in self._records:
-            record = self._records[hash_]
-            if _is_order(record, account, client_order_id):
-                return record
+        positions = self._seek(account, client_order_id)
+        unsynced = self._records.get(self._sought_hash)
+        if unsynced is not None and _is_order(unsynced, account, client_order_id):
+            return unsynced
         for position in positions:
             try:
                 records = self._read(position)
@@ -130,6 +122,24 @@ class TakenRequests:
                     return record
         carried = self.carried.by_client_id  # a table that was made again has none of these ids
         return carried.get((account, client_order_id)) if carried else None
+
+    def find_order_id(self, account: str, client_order_id: str) -> int | None:
+        """Return the id of the order that used a client_order_id first, None where none has. Raises Damaged."""
+        id_ = f"{account}/{client_order_id}"
+        order_id = self._latest.get(id_) or self._before.get(id_)
+        if order_id is None:
+            record = self.find_order(account, client_order_id)
+            if record is not None:
+                assert type(record.request) is NewOrder
+                order_id = record.request.order_id
+        return order_id
+
+    def _seek(self, account: str, client_order_id: str) -> Iterable[int]:
+        """Note whose id is looked for, and return where in the journal it may be, as far as that is on disk."""
+        self._sought_account, self._sought_id = account, client_order_id
+        self._sought = sought = f"{account}/{client_order_id}"
+        self._sought_hash, positions = self.table.find_text(sought)
+        return positions
 
     def find_requests(self, account: str, request_id: str | int) -> list[Record]:
         """Return the records of the request that used a request_id first, empty where none has. Raises Damaged."""

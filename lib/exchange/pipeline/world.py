@@ -50,13 +50,9 @@ class World:
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
-    def monotonic(self) -> float:
-        """Return seconds that never run backwards."""
-        return time.monotonic()
-
-    def time_ns(self) -> int:
-        """Return the system's time in nanoseconds since the Unix epoch."""
-        return time.time_ns()
+    # Seconds that never run backwards, and the system's time in nanoseconds since the Unix epoch.
+    monotonic: Callable[[], float] = staticmethod(time.monotonic)
+    time_ns: Callable[[], int] = staticmethod(time.time_ns)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
