@@ -153,12 +153,14 @@ def check_daemons(config: Config) -> None:
 def check_ports(config: Config) -> None:
     """Refuse the start, naming each, while endpoints of the configuration can't be bound."""
     taken = []
-    for name, endpoint in vars(config.endpoints).items():
+    for name, endpoint in config.listens().items():
         host, port = endpoint.removeprefix("tcp://").rsplit(":", 1)
         reason = why_not(host.strip("[]"), int(port))
         if reason:
-            taken.append(f"endpoints.{name} = {endpoint!r}: {reason}")
+            taken.append(f"{name} = {endpoint!r}: {reason}")
     if taken:
+        if config.hosts:
+            taken.append(f"(This is taken for host {config.hosts.here}; EXCHANGE_HOST says which it is.)")
         raise Refused(
             "\n".join(taken) + f"\nStop what listens there (ss -ltnp shows it), or set other ports in "
             f"{config.folder / 'exchange.toml'}"
@@ -334,6 +336,14 @@ def supervisorctl(config: Config) -> str:
 
 def what_next(config: Config) -> str:
     """Return the lines that tell a newcomer what to type in another terminal."""
+    if not config.hosts.runs("order_handler"):
+        return f"""
+Host {config.hosts.here} is running: {", ".join(supervision.programs(config))}.
+
+    {supervisorctl(config)} status
+
+Logs are in {config.data / "log"}. Ctrl-C stops everything here.
+"""
     names = [asset.asset for asset in config.assets]
     asset = "BTC-USD" if "BTC-USD" in names else names[0]
     amount = "1.5" if asset == "BTC-USD" else "1"

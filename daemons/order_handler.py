@@ -15,6 +15,7 @@ from exchange.pipeline.clock import ManualClock, SystemClock
 from exchange.pipeline.codec import decode_event_record
 from exchange.pipeline.daemon import Refused, Stop, load_config, run
 from exchange.pipeline.disk import Disk
+from exchange.pipeline.elsewhere import Elsewhere
 from exchange.pipeline.journal import Journal
 from exchange.pipeline.log import last_body
 from exchange.pipeline.order_handler import OrderHandler
@@ -47,25 +48,32 @@ class OrderHandlerDaemon:
             timers,
             limits,
         )
+        transport = world.transport
         applied = last_applied(world.disk, config.data / "events")
+        self.elsewhere = elsewhere = Elsewhere(config, transport, world.monotonic) if config.hosts else None
+        if elsewhere is not None:
+            for asset, sequence in elsewhere.hear().items():
+                applied[asset] = max(sequence, applied.get(asset, 0))
         order_start.start(world, journal, taken, entry, applied)
+        if elsewhere is not None:
+            elsewhere.hold({asset: queue.sequence for asset, queue in entry.queues.items()})
         for asset, sequence in applied.items():
             entry.note_applied(asset, sequence)
         if isinstance(clock, ManualClock) and entry.time:
             clock.time = entry.time
         logging.info("the journal holds %s", {asset: queue.sequence for asset, queue in entry.queues.items()})
-        transport = world.transport
         self.handler = OrderHandler(
             entry,
             journal,
             transport.client_router(config.endpoints.order_entry, sockets.REPLY_QUEUE),
-            transport.router(config.journal_endpoint),
+            transport.router(config.journal_endpoint) if elsewhere is None else elsewhere.socket,
             lambda asset: transport.push(config.orders_endpoint(asset)),
             config.limits.max_batch_requests,
             timers,
             clock,
             world.monotonic,
             limits,
+            elsewhere,
         )
         self.timekeeper = Timekeeper(self.handler)
         self.operators = transport.client_router(config.admin_endpoint, sockets.QUERY_REPLY_QUEUE)
@@ -126,12 +134,12 @@ def define_assets(config: Config, handler: OrderHandler) -> None:
     Raises NoRoom where the disk has none.
     """
     for asset in config.assets:
-        handler.serve_asset(asset.asset)
         try:
             if handler.entry.define(asset):
                 logging.info("%s: defined", asset)
         except ValueError as error:
             raise Refused(f"{config.folder / 'assets.toml'}: [[asset]] {asset.asset}: {error}") from None
+        handler.serve_asset(asset.asset)
     handler.journal_records()
 
 
@@ -169,8 +177,15 @@ def last_applied(disk: Disk, events: Path) -> dict[str, int]:
 
 def report(page: StatusPage, handler: OrderHandler) -> None:
     """Say on the status page what has been taken, and what waits for its matching daemon."""
-    queues = handler.entry.queues
+    queues, elsewhere = handler.entry.queues, handler.elsewhere
     state = "running"
+    details: dict[str, object] = {}
+    if elsewhere is not None:
+        details["heard_seconds"] = elsewhere.seconds()
+        if silent := elsewhere.silent():
+            state += f"; not heard of for {min(silent.values()):.0f} s: " + ", ".join(
+                f"matching-{asset} on host {elsewhere.hosts[asset]}" for asset in silent
+            )
     if not handler.journal.has_room(1):
         state = "busy: no room on disk for the next segment of the journal, or for more ids"
     elif handler.monotonic() - handler.dropped_at < DROPPED_SECONDS:
@@ -178,11 +193,12 @@ def report(page: StatusPage, handler: OrderHandler) -> None:
     page.write(
         state,
         {asset: queue.sequence for asset, queue in queues.items()},
-        {asset: queue.sequence - queue.applied for asset, queue in queues.items()},
+        {asset: queue.sequence - max(queue.applied, 0) for asset, queue in queues.items()},
         rejected=handler.rejected,
         dropped_replies=handler.dropped,
         remembered_ids=handler.entry.remembered_ids,
         recent_orders=len(handler.entry.recent_orders),
+        **details,
     )
 
 

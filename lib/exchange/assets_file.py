@@ -17,6 +17,7 @@ from exchange.core.asset import MILLION, MOST_ASSETS, Asset
 BANDS = {"price_band": "price_band_ppm", "volatility_band": "volatility_band_ppm"}
 FIELDS: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Asset)}
 KEYS = tuple({field: key for key, field in BANDS.items()}.get(field, field) for field in FIELDS)
+PLACE_KEYS = ("host", "port")  # of an exchange on several hosts; read elsewhere (`hosts.py`)
 PRICE_SHAPE = "a whole number, in price units: with price_scale = 2, 100.25 is 10025"
 QUANTITY_SHAPE = "a whole number, in quantity units: with quantity_scale = 2, 1.5 is 150"
 SHAPES = {  # what a key takes, said where its value is of another kind
@@ -69,7 +70,7 @@ def _read_asset(where: str, table: dict[str, Any], mistakes: list[str]) -> Asset
         mistakes.append(f"{where}: asset: is missing; every asset has a name")
     for key, value in table.items():
         if key not in KEYS:
-            mistakes.append(f"{where}: {key} = {value!r}: no such key; there are {', '.join(KEYS)}")
+            mistakes.append(f"{where}: {key} = {value!r}: no such key; there are {', '.join((*KEYS, *PLACE_KEYS))}")
             continue
         field = BANDS.get(key, key)
         try:

@@ -1,4 +1,4 @@
-"""The configuration: two TOML files and two environment variables, read once, checked whole, frozen.
+"""The configuration: two TOML files and three environment variables, read once, checked whole, frozen.
 
 Every mistake is found and named in one go, as `file: key = value: rule`.
 """
@@ -9,7 +9,7 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from typing import Any, Literal
 from exchange.assets_file import read_assets
 from exchange.core.asset import ACCOUNT_NAME, MAX_INTEGER, Asset
 from exchange.core.risk import LIMITS, RiskLimit
+from exchange.hosts import Hosts, check_addresses, check_ports, read_hosts, read_places
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENDPOINT = re.compile(r"tcp://(\*|[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})\Z")
@@ -92,6 +93,7 @@ class Config:
     clock: Clock
     assets: tuple[Asset, ...]
     risk_limits: tuple[RiskLimit, ...]
+    hosts: Hosts = field(default_factory=Hosts)
 
     def asset(self, name: str) -> Asset:
         """Return an asset's definition. Raises ConfigError where there is none of that name."""
@@ -132,14 +134,19 @@ class Config:
         except OSError:
             return os.geteuid()
 
+    @property
+    def assets_here(self) -> tuple[Asset, ...]:
+        """The assets whose matching daemons run on this host."""
+        return tuple(asset for asset in self.assets if self.hosts.runs_matching(asset.asset))
+
     def orders_endpoint(self, asset: str) -> str:
         """Where the order handler PUSHes an asset's requests."""
-        return f"ipc://{self.run_folder}/orders-{asset}"
+        return self.hosts.orders(asset) or f"ipc://{self.run_folder}/orders-{asset}"
 
     @property
     def journal_endpoint(self) -> str:
         """Where the order handler serves its journal again, and hears how far the matching daemons are."""
-        return f"ipc://{self.run_folder}/journal"
+        return self.hosts.journal() or f"ipc://{self.run_folder}/journal"
 
     @property
     def admin_endpoint(self) -> str:
@@ -148,11 +155,23 @@ class Config:
 
     def events_endpoint(self, asset: str) -> str:
         """Where a matching daemon PUBlishes its events."""
-        return f"ipc://{self.run_folder}/events-{asset}"
+        return self.hosts.events(asset) or f"ipc://{self.run_folder}/events-{asset}"
 
     def event_log_endpoint(self, asset: str) -> str:
         """Where a matching daemon serves its event log again."""
-        return f"ipc://{self.run_folder}/event-log-{asset}"
+        return self.hosts.event_log(asset) or f"ipc://{self.run_folder}/event-log-{asset}"
+
+    def listens(self) -> dict[str, str]:
+        """Return all TCP endpoints that daemons of this host listen at, each by what it is called in a message."""
+        found = {
+            f"endpoints.{name}": endpoint
+            for name, endpoint in vars(self.endpoints).items()
+            if self.hosts.runs(SERVED_BY[name])
+        }
+        for host, what, endpoint in self.hosts.listens(iter(asset.asset for asset in self.assets)):
+            if host == self.hosts.here:
+                found[what] = endpoint
+        return found
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -172,6 +191,12 @@ def is_endpoint(value: object) -> bool:
     return match is not None and 1 <= int(match[2]) <= 65535
 
 
+SERVED_BY = {  # by which daemon each endpoint for clients is
+    "order_entry": "order_handler",
+    "market_data": "notifier",
+    "private": "notifier",
+    "query": "notifier",
+}
 ENDPOINT_RULE: Rule = (is_endpoint, 'must be an address like "tcp://127.0.0.1:5555", with a port of 1 to 65535')
 RULES: dict[str, tuple[type, dict[str, Rule]]] = {
     "endpoints": (
@@ -229,7 +254,8 @@ def load(folder: Path | None = None, data: Path | None = None) -> Config:
     """Read the configuration. Raises ConfigError with every mistake found.
 
     The folders are, unless given, those of `EXCHANGE_CONFIG` and `EXCHANGE_DATA`, else `config` and `var` of the
-    checkout.
+    checkout. Of several hosts this one is that of `EXCHANGE_HOST`, else that which the data folder is of, else the
+    first.
     """
     folder = (folder or Path(os.environ.get("EXCHANGE_CONFIG") or PROJECT / "config")).absolute()
     data = (data or Path(os.environ.get("EXCHANGE_DATA") or PROJECT / "var")).absolute()
@@ -237,14 +263,52 @@ def load(folder: Path | None = None, data: Path | None = None) -> Config:
     exchange_file, assets_file = folder / "exchange.toml", folder / "assets.toml"
     given = _read_toml(exchange_file, mistakes)
     risk_limits = given.pop("risk_limit", [])
+    host_tables = given.pop("host", [])
     sections = _read_sections(exchange_file, given, mistakes)
+    machines = read_hosts(exchange_file, host_tables, mistakes)
+    check_addresses(exchange_file, machines, sections["security"].allow_remote, mistakes)
     of_exchange = len(mistakes)
     tables = _read_toml(assets_file, mistakes)
-    assets = read_assets(assets_file, tables, mistakes) if len(mistakes) == of_exchange else ()
+    hosts = Hosts()
+    assets: tuple[Asset, ...] = ()
+    if len(mistakes) == of_exchange:
+        about_hosts = [] if of_exchange else mistakes  # of hosts that are not sound nothing can be said
+        places = read_places(assets_file, tables.get("asset"), machines, about_hosts)
+        hosts = Hosts(machines, _this_host(data, [host.name for host in machines], about_hosts), places)
+        assets = read_assets(assets_file, tables, mistakes)
     limits = _read_risk_limits(exchange_file, risk_limits, assets, mistakes)
+    if hosts and not mistakes:
+        clients = {name: (SERVED_BY[name], endpoint) for name, endpoint in vars(sections["endpoints"]).items()}
+        check_ports(exchange_file, assets_file, hosts, clients, mistakes)
     if mistakes:
         raise ConfigError(mistakes)
-    return Config(folder, data, assets=assets, risk_limits=tuple(limits), **sections)
+    return Config(folder, data, assets=assets, risk_limits=tuple(limits), hosts=hosts, **sections)
+
+
+def host_file(data: Path) -> Path:
+    """Return the file of a data folder that says which host's it is, where there are several."""
+    return data / "host"
+
+
+def _this_host(data: Path, names: list[str], mistakes: list[str]) -> str:
+    """Return the name of this host, "" where there are none."""
+    told = os.environ.get("EXCHANGE_HOST", "")
+    path = host_file(data)
+    try:
+        noted = path.read_text("utf-8").strip()
+    except OSError:
+        noted = ""
+    if told and noted and told != noted:
+        mistakes.append(
+            f"EXCHANGE_HOST = {told!r}: must be {noted!r}: {data} is that host's data folder; set EXCHANGE_DATA to "
+            f"another folder, or, where the host has another name now, remove {path}"
+        )
+    source = f"EXCHANGE_HOST = {told!r}" if told else f"{path}: {noted!r}"
+    name = told or noted
+    if name and name not in names:
+        there_are = f"there are {', '.join(names)}" if names else "exchange.toml has no [[host]]"
+        mistakes.append(f"{source}: no such host; {there_are}")
+    return name or (names[0] if names else "")
 
 
 def _read_toml(path: Path, mistakes: list[str]) -> dict[str, Any]:
@@ -263,7 +327,7 @@ def _read_sections(path: Path, given: dict[str, Any], mistakes: list[str]) -> di
     """Return each section, made of the values that are as they should be; the others are named in `mistakes`."""
     for name in given:
         if name not in RULES:
-            mistakes.append(f"{path}: [{name}]: no such section; there are {', '.join(RULES)}, risk_limit")
+            mistakes.append(f"{path}: [{name}]: no such section; there are {', '.join(RULES)}, risk_limit, host")
     sections: dict[str, Any] = {}
     for name, (section_type, rules) in RULES.items():
         values = given.get(name, {})

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exchange.config import PROJECT, Config
+from exchange.config import PROJECT, Config, host_file
 from exchange.folders import LONGEST_SOCKET, private_folder, replace_file
+from exchange.hosts import SPREAD
 
 ANSWER_SECONDS = 10.0
 PROCESSES = Path("/proc")
@@ -68,7 +69,7 @@ def socket_file(config: Config) -> Path:
 
 
 def programs(config: Config) -> list[str]:
-    """Return the names of all programs that supervisord runs for this configuration."""
+    """Return the names of all programs that supervisord runs on this host for this configuration."""
     return [name for stage in stages(config) for name in stage]
 
 
@@ -77,12 +78,13 @@ def matching_program(asset: str) -> str:
 
 
 def stages(config: Config, added: Iterable[str] = ()) -> list[list[str]]:
-    """Return the programs in the order of stopping: those of a stage together, when all of the one before are gone.
+    """Return this host's programs in the order of stopping: those of a stage together, when those before are gone.
 
     `added` are matching programs that the exchange got after its start.
     """
-    matching = [*dict.fromkeys([*(matching_program(asset.asset) for asset in config.assets), *added])]
-    return [["order_handler"], matching, ["logger", "notifier"], [] if config.database.dsn else ["postgres"]]
+    matching = [*dict.fromkeys([*(matching_program(asset.asset) for asset in config.assets_here), *added])]
+    stages = [["order_handler"], matching, ["logger", "notifier"], [] if config.database.dsn else ["postgres"]]
+    return [[name for name in stage if stage is matching or config.hosts.runs(name)] for stage in stages]
 
 
 def write_files(config: Config) -> None:
@@ -101,6 +103,8 @@ def write_files(config: Config) -> None:
     for program, text in included.items():
         replace_file(program_file(config, program), text)
     replace_file(settings_file(config), main)
+    if config.hosts:
+        replace_file(host_file(config.data), f"{config.hosts.here}\n")
 
 
 def _render(config: Config) -> tuple[str, dict[str, str]]:
@@ -132,13 +136,15 @@ def render(source: str, config: Config, python: Path) -> tuple[str, dict[str, st
     for section in sections:
         header, _, body = section.partition("\n")
         if header == "[template:postgres]":
-            if not config.database.dsn:
+            if not config.database.dsn and config.hosts.runs("postgres"):
                 included["postgres"] = f"[program:postgres]\n{body}"
         elif header == "[template:matching]":
-            for asset in config.assets:
+            for asset in config.assets_here:
                 text = body.replace("{asset}", asset.asset)
                 name = matching_program(asset.asset)
                 included[name] = f"[program:{name}]\n{text}"
+        elif header.removeprefix("[program:").removesuffix("]") in SPREAD and not config.hosts.runs(header[9:-1]):
+            pass  # it runs on another host
         elif header == "[supervisord]" and os.geteuid() == 0:
             main.append(f"{header}\nuser = root\n{body}")
         else:

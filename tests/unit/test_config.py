@@ -561,7 +561,7 @@ def test_the_projects_own_configuration_is_sound() -> None:
 def test_the_comment_in_config_assets_toml_tells_each_key_and_the_defaults() -> None:
     comment = (PROJECT / "config" / "assets.toml").read_text().split("[[asset]]")[0]
     told = re.findall(r"^# ([a-z_]+(?:, [a-z_]+)*)  ", comment, re.MULTILINE)
-    assert [key for keys in told for key in keys.split(", ")] == KEYS.split(", ")
+    assert [key for keys in told for key in keys.split(", ")] == [*KEYS.split(", "), "host", "port"]
     asset = Asset(asset="A")
     assert (asset.tick_size, asset.lot_size, asset.self_trade) == (1, 1, "prevent")
     assert "(defaults: 1, 2^53 - 1, 1, 2^63 - 1)" in comment

@@ -43,6 +43,7 @@ BESIDE_THE_PACKAGES = (
     "exchange.assets_file",
     "exchange.config",
     "exchange.folders",
+    "exchange.hosts",
     "exchange.status",
     "exchange.supervision",
 )

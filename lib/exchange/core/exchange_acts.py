@@ -179,13 +179,28 @@ class ExchangeActs(OrderMemory):
         if not queue.listed:
             self._reject_asset(queue.name)
         if queue.sequence - queue.applied >= self.max_backlog:
-            raise Rejection("busy", f"{queue.name} has {self.max_backlog} requests waiting, its bound; try again later")
+            self._reject_backlog(queue)
         if remembers is not None and (remembers not in self.accounts or self.remembered_ids >= self.max_remembered_ids):
             self._check_memory(remembers)
         if self.room > records:
             self.room -= records
         else:
             self._check_room(records)
+
+    def _reject_backlog(self, queue: AssetQueue) -> None:
+        if queue.applied < 0:
+            raise Rejection(
+                "busy",
+                f"{queue.name}: its matching daemon, on another host, has not been heard of since the order handler "
+                "started; try again later",
+            )
+        raise Rejection("busy", f"{queue.name} has {self.max_backlog} requests waiting, its bound; try again later")
+
+    def hold(self, asset: str) -> None:
+        """Take no request of an asset, but for the exchange's own, until `note_applied` says what was applied."""
+        queue = self.queues.get(asset)
+        if queue is not None:
+            queue.applied = -self.max_backlog
 
     def _check_memory(self, account: str) -> None:
         if len(self.accounts) >= MOST_ACCOUNTS and account not in self.accounts:

@@ -28,8 +28,9 @@ MOST_ASSET = (1 << ACCOUNT_SHIFT - TYPE_BITS) - 1  # every asset that ever was l
 class AssetQueue(Struct):
     """An asset's queue as order entry sees it: `sequence` is the last place given, `applied` the last known as done.
 
-    `recorded` is the status as the journal's records alone have it; `status` is that too until a matching daemon has
-    reported another.
+    A negative `applied`: nothing is taken until somebody has said what was done (`ExchangeActs.hold`). `recorded` is
+    the status as the journal's records alone have it; `status` is that too until a matching daemon has reported
+    another.
     """
 
     number: int

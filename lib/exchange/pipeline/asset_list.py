@@ -39,13 +39,16 @@ class AssetList:
             return []
         self.version = version
         try:
-            assets = configuration.load(self.config.folder, self.config.data).assets
+            read = configuration.load(self.config.folder, self.config.data)
         except ConfigError as error:
             logger.warning("the configuration can't be read again, so what is new in it is not taken up: %s", error)
             return []
-        new = [asset for asset in assets if asset.asset not in self.known]
+        new = [asset for asset in read.assets if asset.asset not in self.known]
         self.known.update(asset.asset for asset in new)
-        return new
+        for asset in new:
+            if read.hosts.needs_ports(asset.asset):
+                logger.warning("%s: is of another host, and is followed from the next start on", asset.asset)
+        return [asset for asset in new if not read.hosts.needs_ports(asset.asset)]
 
 
 def _version(file: Path) -> tuple[int, ...] | None:

@@ -54,7 +54,8 @@ class Progress(Struct, array_like=True, tag="progress", frozen=True):
 
     A matching daemon says too what the asset's trading status is as of that sequence, the sequence of the request that
     began the present call, and when that call ends by itself, in nanoseconds; 0 where there is no call, or no end.
-    `status` is empty until the asset is defined.
+    `status` is empty until the asset is defined. `logged` is the last request in its event log: after a start that is
+    ahead of what has been applied. (Programs before there were several hosts say 0.)
     """
 
     asset: str
@@ -62,6 +63,7 @@ class Progress(Struct, array_like=True, tag="progress", frozen=True):
     status: Status | Literal[""] = ""
     call: int = 0
     call_ends: int = 0
+    logged: int = 0
 
 
 class CountOpen(Struct, array_like=True, tag="count_open", frozen=True):

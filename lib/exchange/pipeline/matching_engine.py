@@ -142,7 +142,8 @@ class MatchingEngine:
             reported.call_ends,
         ):
             return
-        self.reported = codec.Progress(self.asset, matching.sequence, status, matching.call, matching.call_ends)
+        logged = self.event_log.index.last
+        self.reported = codec.Progress(self.asset, matching.sequence, status, matching.call, matching.call_ends, logged)
         self.reported_at = now
         sockets.try_send(self.journal, codec.encode(self.reported))
 

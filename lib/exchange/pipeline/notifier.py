@@ -27,8 +27,13 @@ logger = logging.getLogger(__name__)
 
 
 def logged_assets(disk: Disk, config: Config) -> frozenset[str]:
-    """Return the assets that have an event log, traded now or not: of any other nothing has ever been published."""
-    return frozenset(disk.names(config.event_log_folder("")))
+    """Return the assets that have an event log, traded now or not: of any other nothing has ever been published.
+
+    Whether an asset of another host has one can't be seen from here; one of which something was kept here had one.
+    """
+    kept = disk.names(config.data / "notifier") if config.hosts else []
+    elsewhere = [asset for asset in kept if not config.hosts.runs_matching(asset)]
+    return frozenset([*disk.names(config.event_log_folder("")), *elsewhere])
 
 
 class Notifier:

@@ -26,6 +26,7 @@ from exchange.core.risk import RiskLimits
 from exchange.core.timers import Timers
 from exchange.pipeline import codec, sockets
 from exchange.pipeline.clock import Clock
+from exchange.pipeline.elsewhere import Elsewhere, read_control
 from exchange.pipeline.journal import Journal
 from exchange.pipeline.log import Archived
 
@@ -61,6 +62,7 @@ class OrderHandler:
         clock: Clock,
         monotonic: Callable[[], float],
         limits: RiskLimits | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.entry = entry
         self.journal = journal
@@ -73,6 +75,7 @@ class OrderHandler:
         self.clock = clock
         self.monotonic = monotonic
         self.limits = limits
+        self.elsewhere = elsewhere  # where there are matching daemons on other hosts
         self.replies: list[tuple[list[bytes], bytes]] = []
         self.outgoing = defaultdict[str, list[bytes]](list)  # bodies by asset, to be pushed after the sync
         self.connection = b""  # over which the request came that is being handled
@@ -84,8 +87,13 @@ class OrderHandler:
         self.dropped_at = float("-inf")
 
     def serve_asset(self, asset: str) -> None:
-        """Open an asset's queue, unless it is open. Its matching daemon asks for what it has missed."""
-        if asset not in self.queues:
+        """Open an asset's queue, unless it is open. Its matching daemon asks for what it has missed.
+
+        That of an asset whose matching daemon, on another host, has to be heard of first is held until then.
+        """
+        if self.elsewhere is not None and asset in self.elsewhere.unheard:
+            self.entry.hold(asset)
+        elif asset not in self.queues:
             self.queues[asset] = self.open_queue(asset)
 
     def serve_clients(self) -> None:
@@ -130,7 +138,9 @@ class OrderHandler:
         for envelope, payload in sockets.drain_router(self.daemons, 100):
             if payload is None:
                 continue
-            control = codec.decode_control(payload)
+            control = read_control(payload)
+            if control is None or (self.elsewhere is not None and not self._hear_from(self.elsewhere, control)):
+                continue
             if isinstance(control, codec.Replay):
                 self._serve_replay(envelope, control)
             elif isinstance(control, codec.Progress):
@@ -138,6 +148,13 @@ class OrderHandler:
                 self._ask_for_count(envelope, control.asset)
             elif isinstance(control, codec.OpenOrders) and self.limits is not None:
                 self.limits.note_open(control.asset, control.sequence, control.counts, control.complete)
+
+    def _hear_from(self, elsewhere: Elsewhere, control: codec.Control) -> bool:
+        """Return whether what a matching daemon says may be acted on. Raises Refused."""
+        may_act = elsewhere.note(control, self.journal.last)
+        if may_act:
+            self.serve_asset(control.asset)
+        return may_act
 
     def _serve_replay(self, envelope: list[bytes], control: codec.Replay) -> None:
         """Send requests again; none, though there are some, where the first that is asked for was archived."""

@@ -60,38 +60,33 @@ class Transport:
         return _bind(socket, endpoint)
 
     def push(self, endpoint: str) -> zmq.Socket[bytes]:
-        return _bind(self._new(zmq.PUSH, INTERNAL_QUEUE, 1), endpoint)
+        return _bind(_between_hosts(self._new(zmq.PUSH, INTERNAL_QUEUE, 1)), endpoint)
 
     def pull(self, endpoint: str) -> zmq.Socket[bytes]:
-        socket = self._new(zmq.PULL, 1, INTERNAL_QUEUE)
-        _reconnect_quickly(socket)
-        socket.connect(endpoint)
-        return socket
+        return _connect(self._new(zmq.PULL, 1, INTERNAL_QUEUE), endpoint)
 
     def publisher(self, endpoint: str) -> zmq.Socket[bytes]:
-        return _bind(self._new(zmq.PUB, INTERNAL_QUEUE, 1), endpoint)
+        return _bind(_between_hosts(self._new(zmq.PUB, INTERNAL_QUEUE, 1)), endpoint)
 
     def subscriber(self, endpoints: Iterable[str]) -> zmq.Socket[bytes]:
         socket = self._new(zmq.SUB, 1, INTERNAL_QUEUE)
-        _reconnect_quickly(socket)
+        _reconnect_quickly(_between_hosts(socket))
         socket.subscribe(b"")
         for endpoint in endpoints:
-            socket.connect(endpoint)
+            add_endpoint(socket, endpoint)
         return socket
 
     def router(self, endpoint: str) -> zmq.Socket[bytes]:
         """A ROUTER for the other daemons: replays, progress, open orders."""
         socket = self._new(zmq.ROUTER, INTERNAL_QUEUE, INTERNAL_QUEUE)
         socket.maxmsgsize = MAX_REPORT_BYTES
-        return _bind(socket, endpoint)
+        return _bind(_between_hosts(socket), endpoint)
 
     def dealer(self, endpoint: str) -> zmq.Socket[bytes]:
         """The other end of `router`. What is sent while nobody listens there is not kept: its sender asks again."""
         socket = self._new(zmq.DEALER, INTERNAL_QUEUE, INTERNAL_QUEUE)
         socket.immediate = 1
-        _reconnect_quickly(socket)
-        socket.connect(endpoint)
-        return socket
+        return _connect(socket, endpoint)
 
     def close(self) -> None:
         """Close every socket. What was not sent yet is dropped."""
@@ -134,9 +129,37 @@ def _keep_alive(socket: zmq.Socket[bytes]) -> None:
     socket.tcp_maxrt = 30_000
 
 
+def add_endpoint(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Have a subscriber listen to one more publisher."""
+    socket.ipv6 = "[" in endpoint
+    socket.connect(endpoint)
+
+
+def _connect(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
+    _reconnect_quickly(_between_hosts(socket))
+    add_endpoint(socket, endpoint)
+    return socket
+
+
 def _reconnect_quickly(socket: zmq.Socket[bytes]) -> None:
     socket.reconnect_ivl = 20
     socket.reconnect_ivl_max = 500
+
+
+def _between_hosts(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """Notice within some five seconds that another host, or the way to it, went without a word, and connect anew.
+
+    Otherwise whoever only listens would wait for ever, who sends would for a quarter of an hour, and an attempt to
+    connect, which is repeated after ever longer pauses, would not notice that the way is there again. Of Unix sockets
+    the kernel says all that at once; they don't know these options.
+    """
+    socket.tcp_keepalive = 1
+    socket.tcp_keepalive_idle = 2
+    socket.tcp_keepalive_intvl = 1
+    socket.tcp_keepalive_cnt = 3
+    socket.tcp_maxrt = 5_000
+    socket.connect_timeout = 2_000
+    return socket
 
 
 def try_send(socket: zmq.Socket[bytes], message: bytes) -> bool:

@@ -32,7 +32,7 @@ class EventSources:
         The other assets' streams go on as they were.
         """
         self.receivers[asset] = Receiver(asset, applied)
-        self.live.connect(self.config.events_endpoint(asset))
+        sockets.add_endpoint(self.live, self.config.events_endpoint(asset))
         self.replays[asset] = replays = self.transport.dealer(self.config.event_log_endpoint(asset))
         return replays
 
