@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,18 @@ class Daemon:
     package = "daemons"  # where its module is
 
     def __init__(
-        self, config: Config, *arguments: str, environment: dict[str, str] | None = None, nice: int = 0
+        self,
+        config: Config,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        nice: int = 0,
+        through: Sequence[str] = (),
     ) -> None:
+        """`through` is a command that ends by becoming the one that is given to it, as `nice` does."""
         self.config = config
         self.arguments = arguments
         self.environment = environment or {}
-        self.nice = ["nice", "-n", str(nice)] if nice else []
+        self.through = [*through, *(["nice", "-n", str(nice)] if nice else [])]
         self.log = config.data.parent / f"{'-'.join(arguments).replace('/', '_')}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -92,7 +98,7 @@ class Daemon:
         }
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*self.nice, sys.executable, "-m", f"{self.package}.{self.arguments[0]}", *self.arguments[1:]],
+                [*self.through, sys.executable, "-m", f"{self.package}.{self.arguments[0]}", *self.arguments[1:]],
                 cwd=PROJECT,
                 env=environment | self.environment,
                 stdout=output,

@@ -15,7 +15,9 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.daemons import Daemons, name_of
 from tests.end_to_end.replayed import check_all, check_journaled, check_stored, finish, recorded, replay
@@ -30,20 +32,24 @@ SNAPSHOTS = "[snapshots]\nrequests = 5000\n[journal]\nsegment_bytes = 1048576\n"
 class Kills:
     """One replay with kills."""
 
+    through: Sequence[str] = ()  # what the client is run through, see `Daemon`
+
     def __init__(self, folder: Path, flow: str, kills: int, seed: int) -> None:
         self.random = random.Random(seed)
-        self.flow, self.asset = flow, flow.partition(".")[0].partition("-")[0]
+        self.flow, self.asset = flow, Path(flow).name.partition(".")[0].partition("-")[0]
         self.kills = kills
-        assets = f'[[asset]]\nasset = "{self.asset}"\nprice_scale = 4\ntick_size = 100\n'
-        self.daemons = Daemons(folder, assets, SNAPSHOTS)
+        self.daemons = self.new_daemons(folder)
         self.killed: Counter[str] = Counter()
         self.reconnects = 0
+
+    def new_daemons(self, folder: Path) -> Daemons:
+        return Daemons(folder, f'[[asset]]\nasset = "{self.asset}"\nprice_scale = 4\ntick_size = 100\n', SNAPSHOTS)
 
     def run(self) -> None:
         rows, _, fills = recorded(self.flow)
         rate = rows / (self.kills * (LIFE_SECONDS + PAUSE_SECONDS) / 2 * SLOWER)
         daemons = self.daemons
-        with daemons.running(), replay(daemons, self.flow, self.asset, rate) as process:
+        with daemons.running(), replay(daemons, self.flow, self.asset, rate, self.through) as process:
             victims = list(daemons.all)
             for number in range(self.kills):
                 if number % len(victims) == 0:
@@ -52,10 +58,14 @@ class Kills:
             result = finish(daemons, process, seconds=600)
             self.reconnects = result["reconnects"]
             assert result["trades"] == len(fills)
-            check_journaled(daemons, result, self.flow, self.asset)
-            check_stored(daemons, self.flow, self.asset)
-            check_all(daemons)
+            self.check(result)
             daemons.stop()
+
+    def check(self, result: dict[str, Any]) -> None:
+        """Fail unless journal, event log and database have what the flow recorded, and the audit is clean."""
+        check_journaled(self.daemons, result, self.flow, self.asset)
+        check_stored(self.daemons, self.flow, self.asset)
+        check_all(self.daemons)
 
     def _kill(self, process: subprocess.Popen[str], number: int, victims: list[Daemon]) -> None:
         time.sleep(self.random.uniform(0, LIFE_SECONDS))

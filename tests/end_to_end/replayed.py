@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,8 +45,10 @@ def recorded(flow: str) -> tuple[int, int, list[Fill]]:
 
 
 @contextmanager
-def replay(daemons: Daemons, flow: str, asset: str, rate: float | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Replay a flow until the block ends, `rate` rows a second or as fast as it goes."""
+def replay(
+    daemons: Daemons, flow: str, asset: str, rate: float | None = None, through: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """Replay a flow until the block ends, `rate` rows a second or as fast as it goes. `through`: see `Daemon`."""
     config = daemons.config
     environment = os.environ | {
         "EXCHANGE_CONFIG": str(config.folder),
@@ -56,7 +58,7 @@ def replay(daemons: Daemons, flow: str, asset: str, rate: float | None = None) -
     command = [sys.executable, "-c", "from exchange.client.command import main; main()", "replay"]
     pace = [] if rate is None else ["--rate", str(rate)]
     process = subprocess.Popen(
-        [*command, str(FLOWS / flow), "--asset", asset, "--check", "--json", *pace],
+        [*through, *command, str(FLOWS / flow), "--asset", asset, "--check", "--json", *pace],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -16,7 +16,7 @@ from exchange.pipeline import codec, sockets
 from exchange.pipeline.daemon import Refused
 from exchange.pipeline.sockets import Transport
 
-HEAR_SECONDS = 3.0  # at a start, for matching daemons on other hosts: they speak four times a second
+HEAR_SECONDS = 2.0  # at a start, for matching daemons on other hosts: they speak four times a second
 SILENT_SECONDS = 5.0  # after which the status page says so
 DRAIN = 100
 

@@ -12,6 +12,7 @@ from exchange.core.matching import Matching
 from exchange.core.requests import Record
 from exchange.pipeline import codec, sockets
 from exchange.pipeline.daemon import Refused
+from exchange.pipeline.elsewhere import read_control
 from exchange.pipeline.event_log import EventLog
 from exchange.pipeline.log import Archived, Damaged
 from exchange.pipeline.matching_snapshots import MatchingSnapshots
@@ -110,7 +111,7 @@ class MatchingEngine:
         """Send parts of the event log again to those who miss them."""
         for envelope, payload in sockets.drain_router(self.replays, DRAIN):
             if payload is not None:
-                control = codec.decode_control(payload)
+                control = read_control(payload)
                 if isinstance(control, codec.Replay):
                     self._serve_replay(envelope, control.sequence)
 
