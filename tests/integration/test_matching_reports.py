@@ -68,31 +68,31 @@ def end(open_folder: Path) -> Iterator[OrderHandlerEnd]:
 def test_a_new_status_is_told_at_once_and_progress_after_a_moment(end: OrderHandlerEnd) -> None:
     end.take(requests.DefineAsset(SESSIONS))
     end.engine.report_progress(1.0)
-    assert end.heard() == codec.Progress("ACME", 1, "closed")
+    assert end.heard() == codec.Progress("ACME", 1, "closed", logged=1)
     end.take(requests.ChangeStatus("call", "schedule"))
     end.engine.report_progress(1.0)
-    assert end.heard() == codec.Progress("ACME", 2, "call", 2)
+    assert end.heard() == codec.Progress("ACME", 2, "call", 2, logged=2)
     end.take(requests.NewOrder(1, "1", BUY, 1, 100), "ann")
     end.engine.report_progress(1.0)
     assert end.silent(), "told a moment ago, and the status is the same"
     end.engine.report_progress(1.0 + 2 * PROGRESS_SECONDS)
-    assert end.heard() == codec.Progress("ACME", 3, "call", 2)
+    assert end.heard() == codec.Progress("ACME", 3, "call", 2, logged=3)
     end.take(requests.ChangeStatus("call", "operator"))
     end.engine.report_progress(1.0 + 2 * PROGRESS_SECONDS)
-    assert end.heard() == codec.Progress("ACME", 4, "call", 4), "another call"
+    assert end.heard() == codec.Progress("ACME", 4, "call", 4, logged=4), "another call"
 
 
 def test_a_heartbeat_has_everything_told_again(end: OrderHandlerEnd) -> None:
     end.engine.report_progress(1.0)
-    assert end.heard() == codec.Progress("ACME", 0), "of an asset that is not defined yet"
+    assert end.heard() == codec.Progress("ACME", 0, logged=0), "of an asset that is not defined yet"
     end.take(requests.DefineAsset(Asset(asset="ACME")))
     end.engine.report_progress(2.0)
-    assert end.heard() == codec.Progress("ACME", 1, "open")
+    assert end.heard() == codec.Progress("ACME", 1, "open", logged=1)
     end.engine.report_progress(3.0)
     assert end.silent()
     end.engine.heartbeat()
     end.engine.report_progress(3.0)
-    assert end.heard() == codec.Progress("ACME", 1, "open")
+    assert end.heard() == codec.Progress("ACME", 1, "open", logged=1)
 
 
 def test_open_orders_are_told_once_they_are_asked_for(end: OrderHandlerEnd) -> None:
@@ -101,7 +101,7 @@ def test_open_orders_are_told_once_they_are_asked_for(end: OrderHandlerEnd) -> N
     end.engine.report_open_orders()
     assert end.silent()
     end.engine.report_progress(1.0)
-    assert end.heard() == codec.Progress("ACME", 2, "open")
+    assert end.heard() == codec.Progress("ACME", 2, "open", logged=2)
     sockets.send_reply(end.router, [end.envelope], codec.encode(codec.CountOpen("ACME")))
     assert end.engine.journal.poll(30_000, zmq.POLLIN)
     end.engine.serve_journal()
