@@ -1,7 +1,7 @@
 # make run     the whole exchange in the foreground, under supervisord; Ctrl-C stops it
 # make test    check, then every test, two files at a time
 # make check   ruff, strict mypy, and that imports point one way
-# make bench   the measurements that the README quotes
+# make bench   the benchmarks, each figure beside its physical limit; docs/performance.md has those of a whole run
 #
 # Each sets up what it needs in .venv first. That takes Python 3.11 or later and, once, a way to install packages.
 
@@ -21,7 +21,7 @@ check: environment
 	@exec .venv/bin/python -m pytest -q tests/unit/test_imports.py
 
 bench: environment
-	@exec .venv/bin/python -m benchmarks.pipeline
+	@exec .venv/bin/python -m benchmarks
 
 environment:
 	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \

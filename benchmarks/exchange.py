@@ -25,15 +25,20 @@ PAUSE_SECONDS = 0.02
 
 
 @contextmanager
-def running(assets: Sequence[str], folder: Path | None = None) -> Iterator[tuple[Config, dict[str, int]]]:
+def running(
+    assets: Sequence[str], folder: Path | None = None, settings: str = ""
+) -> Iterator[tuple[Config, dict[str, int]]]:
     """Run an exchange with these assets; yield its configuration and the process id of each daemon.
 
     `folder` is where its data is, by default one in the folder for temporary files: what a disk costs depends on it.
+    `settings` are further lines of each asset's table.
     """
     allow_files()
     place = Path(tempfile.mkdtemp(prefix="exchange-benchmark-", dir=folder))
     place.chmod(0o755)  # started by root, PostgreSQL runs as another user, who must get through
-    config = write_config(place, "".join(f'[[asset]]\nasset = "{asset}"\nprice_scale = 2\n' for asset in assets))
+    config = write_config(
+        place, "".join(f'[[asset]]\nasset = "{asset}"\nprice_scale = 2\n{settings}\n' for asset in assets)
+    )
     daemons = {
         "postgres": Daemon(config, "postgres", nice=5),
         "order_handler": Daemon(config, "order_handler"),
@@ -113,16 +118,10 @@ class Database:
         return int(row[0])
 
     def wait_for_requests(self, count: int, seconds: float = START_SECONDS) -> float:
-        """Wait until so many requests are stored, and return the time.monotonic() of it."""
+        """Wait until so many requests are stored, and no more, and return the time.monotonic() of it."""
         until(lambda: self.requests() >= count, f"{count} acknowledged requests are in SQL", seconds)
-        return time.monotonic()
-
-    def when_idle(self) -> int:
-        """Return the number of requests once it has not risen for half a second."""
-        last = -1
-        while (now := self.requests()) != last:
-            last = now
-            time.sleep(0.5)
+        now = time.monotonic()
+        assert self.requests() == count, f"{self.requests()} requests are in SQL, and {count} were acknowledged"
         return now
 
 

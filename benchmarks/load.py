@@ -6,16 +6,18 @@ with what it measures, costs little: to send a request is then to put the number
 
 import random
 import select
+import string
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain, islice, product
 from typing import Any
 
 import msgspec
 import zmq
 
-ASSETS = ("A", "B", "C", "D")
 ACCOUNTS = 20
 WINDOW = 2_000  # requests in flight, over all clients
 BATCH = 100  # requests of a batch
@@ -25,11 +27,21 @@ LIVE_AT_LEAST = 2_000  # orders that rest between an order and its cancel, so th
 MIDDLE = 10_000  # price
 ANSWER_SECONDS = 60
 ACK = b"\xa3ack"
-FIRST_CYCLE = b"0000"
+NAME_LENGTH = 8
+SEED = 1
 NOBLOCK = int(zmq.NOBLOCK)
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
+
+
+def asset_names(count: int) -> tuple[str, ...]:
+    """Return so many assets' names: A, B, ..., Z, AA, AB, ..."""
+    letters = string.ascii_uppercase
+    return tuple(islice(chain(letters, map("".join, product(letters, letters))), count))
+
+
+ASSETS = asset_names(4)
 
 
 def requests(
@@ -38,54 +50,57 @@ def requests(
     """Yield encoded requests without an end: three limit orders and a cancel, over the assets in turn.
 
     Orders are around a price that moves by a tick at most from one to the next, and comes back to where it was in each
-    cycle, so that the book neither grows nor changes its form; a third of them trade. `name` is 1 to 20 characters that
-    no other stream of the same exchange has: client_order_ids begin with it.
+    cycle, so that the book neither grows nor changes its form; a third of them trade at once. `name` is 1 to 8
+    characters that no other stream of the same exchange has: client_order_ids begin with it, and nothing else differs.
     """
-    halves = _cycle(name, assets, accounts, cycle)
+    halves = _cycle(tuple(assets), accounts, cycle)
     turn = 0
     while True:
-        number = b"%04d" % turn
+        middle = client_order_id(name, turn).encode()
         for before, after in halves:
-            yield before + number + after
+            yield before + middle + after
         turn += 1
 
 
-def _cycle(name: str, assets: Sequence[str], accounts: int, cycle: int) -> list[tuple[bytes, bytes]]:
-    """Return each request of a cycle as what stands before and after the cycle's number."""
-    source = random.Random(name)
-    orders_of_asset = cycle // len(assets) + 1
-    path = {asset: _path(source, orders_of_asset) for asset in assets}
+def client_order_id(name: str, turn: int) -> str:
+    """Return what the client_order_ids of a turn of a stream begin with, always as long."""
+    assert 1 <= len(name) <= NAME_LENGTH
+    return f"{name:_<{NAME_LENGTH}}{turn:04d}"
+
+
+@cache
+def _cycle(assets: tuple[str, ...], accounts: int, cycle: int) -> list[tuple[bytes, bytes]]:
+    """Return each request of a cycle as what stands before and after the stream's name and the cycle's number."""
+    source = random.Random(SEED)
+    path = {asset: _path(source, cycle // len(assets) + 1) for asset in assets}
     live: deque[tuple[str, str, str]] = deque()
     halves: list[tuple[bytes, bytes]] = []
+    middle = client_order_id("x", 0)
     for number in range(cycle):
         asset = assets[number // 4 % len(assets)]
-        client_order_id = f"{name}{FIRST_CYCLE.decode()}{number:05d}"
+        order = f"{middle}{number:05d}"
+        message: dict[str, str | int]
         if number % 4 == 3 and len(live) >= LIVE_AT_LEAST:
-            asset, account, client_order_id = live.popleft()
-            message: dict[str, str | int] = {
-                "type": "cancel_order",
-                "asset": asset,
-                "client_order_id": client_order_id,
-                "account": account,
-            }
+            asset, account, order = live.popleft()
+            message = {"type": "cancel_order", "asset": asset, "client_order_id": order, "account": account}
         else:
             account = f"account{source.randrange(accounts)}"
-            middle = MIDDLE + next(path[asset])
+            price = MIDDLE + next(path[asset])
             buys = source.random() < 0.5
             distance = source.randrange(-3, 9)
             if distance > 0:
-                live.append((asset, account, client_order_id))
+                live.append((asset, account, order))
             message = {
                 "type": "new_order",
-                "client_order_id": client_order_id,
+                "client_order_id": order,
                 "asset": asset,
                 "side": "buy" if buys else "sell",
                 "quantity": source.randint(1, 100),
-                "price": middle - distance if buys else middle + distance,
+                "price": price - distance if buys else price + distance,
                 "account": account,
             }
-        before, _, after = encode(message).partition(f"{name}{FIRST_CYCLE.decode()}".encode())
-        halves.append((before + name.encode(), after))
+        before, _, after = encode(message).partition(middle.encode())
+        halves.append((before, after))
     return halves
 
 

@@ -68,13 +68,13 @@ def measure(quick: bool = False, sizes: Sizes | None = None, folder: Path | None
     acks = 0
     with running(ASSETS, folder) as (config, _), zmq.Context() as context:
         database = Database(config)
-        before = database.when_idle()
+        before = database.requests()
         for rate, slices, seconds in zip(sizes.rates, sizes.slices, sizes.slice_seconds, strict=True):
             acks += latency(part, context, config, rate, slices, seconds, sizes.warm_seconds)
         database.wait_for_requests(before + acks)
         sent = throughput(context, config, database, sizes)
         acks += sum(each.acks for samples in sent.values() for each in samples)
-        assert database.when_idle() == before + acks, "what is stored is what was acknowledged"
+        database.wait_for_requests(before + acks)
         part.details["acks"], part.details["stored"] = acks, database.requests() - before
         database.close()
     for clients, rates in echoes.items():
@@ -88,16 +88,18 @@ def throughput(
 ) -> dict[tuple[int, bool], list[Sent]]:
     """Return what was sent, by number of clients and whether in batches: first what warms up, then each repeat."""
     sent: dict[tuple[int, bool], list[Sent]] = {}
+    stored = database.requests()
     for in_batches in (False, True):
         for clients in sizes.clients:
-            stream = requests(f"t{clients}{'b' if in_batches else 's'}")
+            stream = requests(f"{'b' if in_batches else 's'}{clients}")
             next_message = (batches(stream) if in_batches else stream).__next__
             load = Load(context, config.endpoints.order_entry, clients)
             window = BATCHES_IN_FLIGHT if in_batches else WINDOW
-            samples = sent[clients, in_batches] = [load.run(sizes.warm_seconds, next_message, window)]
-            for _ in range(sizes.repeats):
-                database.when_idle()
-                samples.append(load.run(sizes.seconds, next_message, window))
+            samples = sent[clients, in_batches] = []
+            for seconds in (sizes.warm_seconds, *[sizes.seconds] * sizes.repeats):
+                samples.append(load.run(seconds, next_message, window))
+                stored += samples[-1].acks
+                database.wait_for_requests(stored)  # a sample does not carry the rest of the one before
             load.close()
     return sent
 
@@ -184,7 +186,7 @@ def latency(
     loaded = Slices("bare fdatasync, same load", [])
     alone = Slices("bare fdatasync, idle machine", [])
     shares = []
-    with Background(config.endpoints.order_entry, rate, f"b{rate}") as background:
+    with Background(config.endpoints.order_entry, rate, f"g{rate}") as background:
         acknowledged = BATCH + load.open_loop(rate, warm_seconds, next_request).acks
         for _ in range(slices):
             background.start(seconds)

@@ -58,6 +58,11 @@ class Exchange:
         self.notifier = Daemon(self.config, "notifier", nice=5)
         self.daemons = [self.postgres, self.order_handler, *self.matching, self.logger, self.notifier]
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """Return the process id of each daemon that was started."""
+        return {"-".join(daemon.arguments): daemon.pid for daemon in self.daemons}
+
     def kill(self) -> None:
         for daemon in self.daemons:
             daemon.kill()
@@ -77,7 +82,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 def fill(config: Config, count: int) -> int:
     """Have the exchange take so many requests, and return the number of acks."""
-    next_request = requests(f"f{count}").__next__
+    next_request = requests(f"f{count:x}").__next__
     acks = 0
     with zmq.Context() as context, context.socket(zmq.DEALER) as client:
         client.linger = 0
