@@ -26,7 +26,6 @@ from functools import partial
 from pathlib import Path
 
 from exchange.core.asset import Asset
-from exchange.core.book import Order
 from exchange.core.events import Event, OrderCanceled, OrderRested, TradeExecuted
 from exchange.core.matching import Matching
 from exchange.core.requests import BUY, SELL, Side
@@ -70,24 +69,21 @@ class Driver:
         for kind, side_index, immediate, quantity, price, order_id, sequence in RECORD.iter_unpack(data):
             if kind == NEW:
                 report((0, sequence, side_index, order_id, price, quantity))
+                side = SIDES[side_index]
             else:
                 order = find(order_id)
                 if order is None:
                     report((4 if kind == CANCEL else 5, sequence, order_id))
                     continue
-                side_index = order.side < 0
+                side = order.side
+                side_index = 0 if side > 0 else 1
                 if kind == CANCEL:
                     report((2, sequence, side_index, order_id, order.price))
                     cancel(order, "user_request")
                     continue
                 report((3, sequence, side_index, order_id, price, quantity))
                 remove(order)
-            side = SIDES[side_index]
-            enter(
-                Order(order_id, account, side, price, quantity, quantity),
-                "ioc" if immediate else "gtc",
-                -side * price,
-            )
+            enter(order_id, account, side, price, quantity, "ioc" if immediate else "gtc")
 
     def lines(self) -> list[str]:
         """Return all reports in the tape's form: sorted by sequence and type, stable."""

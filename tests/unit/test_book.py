@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exchange.core.book import DEEP, MANY, Book, Ladder, Level, Order, orders_of
+from exchange.core.book import DEEP, MANY, MOST_KEYS, Book, Ladder, Level, Order, orders_of
 from exchange.core.requests import BUY, SELL, Side
 from tests.market import Market
 
@@ -118,15 +118,25 @@ def test_a_queue_keeps_its_order_when_it_grows_deep(depth: int) -> None:
     assert book.best(SELL) == (100, depth * (depth + 1) // 2)
 
 
-def test_a_queue_is_ordered_for_its_front_from_deep_on() -> None:
+def level_at(book: Book, price: int) -> Level:
+    level = book.ladders[SELL].levels[-price]
+    assert isinstance(level, Level)
+    return level
+
+
+@pytest.mark.parametrize(("depth", "kind"), [(DEEP - 1, dict), (DEEP, OrderedDict), (DEEP + 1, OrderedDict)])
+def test_a_queue_that_was_deep_once_is_ordered_for_its_front_when_that_is_asked_for(depth: int, kind: type) -> None:
     """An OrderedDict reads its front at one cost, whoever has left before; a dict scans the places they left."""
     book = Book()
-    kinds: list[type] = []
-    for order_id in range(1, DEEP + 2):
-        rest(book, order_id, SELL, 100)
-        level = book.ladders[SELL].levels[-100]
-        kinds.append(type(level.orders) if isinstance(level, Level) else type(level))
-    assert kinds == [Order] + [dict] * (DEEP - 2) + [OrderedDict] * 2
+    orders = [rest(book, order_id, SELL, 100) for order_id in range(1, depth + 1)]
+    for order in orders[:-3]:
+        book.remove(order)
+    assert type(level_at(book, 100).orders) is dict
+    assert level_at(book, 100).first() is book.ladders[SELL].first() is orders[-3]
+    assert type(level_at(book, 100).orders) is kind
+    rest(book, 1000, SELL, 100)
+    book.check()
+    assert queue(book, SELL, 100) == [depth - 2, depth - 1, depth, 1000]
 
 
 def test_a_deep_queue_that_has_emptied_and_fills_again_keeps_its_order() -> None:
@@ -193,8 +203,7 @@ def test_taking_one_order_of_a_deep_level_looks_at_that_order_only() -> None:
     market = Market()
     for _ in range(10 * DEEP):
         market.sell(10, at=100)
-    level = market.matching.book.ladders[SELL].levels[-100]
-    assert isinstance(level, Level)
+    level = level_at(market.matching.book, 100)
     level.orders = CountingOrders(level.orders)
     CountingOrders.steps = 0
     for _ in range(10 * DEEP):
@@ -213,7 +222,7 @@ def level_of(book: Book) -> Level:
 
 def empty_level(book: Book) -> None:
     book.ladders[BUY].levels[98] = Level(0, {})
-    book.ladders[BUY].keys.insert(0, 98)
+    book.ladders[BUY].insert(98)
 
 
 def wrong_total(book: Book) -> None:
@@ -226,6 +235,14 @@ def lost_key(book: Book) -> None:
 
 def unsorted_keys(book: Book) -> None:
     book.ladders[BUY].keys.reverse()
+
+
+def wrong_best(book: Book) -> None:
+    book.ladders[BUY].best = 99
+
+
+def key_out_of_bounds(book: Book) -> None:
+    book.ladders[BUY].bounds[0] = 90
 
 
 def nothing_open(book: Book) -> None:
@@ -286,6 +303,8 @@ def locked(book: Book) -> None:
         wrong_total,
         lost_key,
         unsorted_keys,
+        wrong_best,
+        key_out_of_bounds,
         nothing_open,
         more_open_than_ordered,
         wrong_price,
@@ -306,10 +325,82 @@ def test_check_finds(plant: Callable[[Book], None]) -> None:
     rest(book, 2, BUY, 99)
     rest(book, 3, SELL, 101)
     rest(book, 4, BUY, 100)
+    for price in range(1, 2 * MOST_KEYS):
+        rest(book, 10 + price, BUY, -price)
     book.check()
     plant(book)
     with pytest.raises((AssertionError, KeyError)):
         book.check()
+
+
+# -- many levels -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_levels_are_sorted_however_they_come_and_go(seed: int) -> None:
+    """Keys in several chunks: those that split, run empty, take in what is below or between them, and the best one."""
+    print(f"seed {seed}")
+    source = random.Random(seed)
+    book = Book()
+    ladder = book.ladders[SELL]
+    prices = source.sample(range(1, 20 * MOST_KEYS), 5 * MOST_KEYS)
+    live: dict[int, Order] = {}
+    for number, price in enumerate(prices):
+        live[price] = rest(book, price, SELL, price)
+        if number % 3 == 0 and source.random() < 0.5:
+            book.remove(live.pop(source.choice(list(live)) if number % 2 else min(live)))
+    book.check()
+    assert len(ladder.far) > 3
+    assert all(len(chunk) <= MOST_KEYS for chunk in (*ladder.far, ladder.keys))
+    order = sorted(live)
+    assert [price for price, _, _ in ladder.best_first()] == order
+    assert [-key for key in ladder.all_keys()] == order[::-1]
+    for place in (0, 1, len(order) // 2, len(order) - 2):
+        assert ladder.worse(-order[place]) == -order[place + 1]
+        assert ladder.better(-order[place + 1]) == -order[place]
+        between = order[place] + 1
+        assert ladder.worse(-between + 1) == ladder.worse(1 - between) == -order[place + 1]
+    assert ladder.better(-order[0]) is None
+    assert ladder.worse(-order[-1]) is None
+    for price in order if seed else source.sample(order, len(order)):
+        book.remove(live.pop(price))
+        if len(live) % MOST_KEYS == 0:
+            book.check()
+    assert book.best(SELL) is None
+    assert (ladder.keys, ladder.far, ladder.bounds) == ([], [], [])
+
+
+def test_many_orders_leave_together_from_many_levels() -> None:
+    book = Book()
+    prices = random.Random(5).sample(range(1, 20 * MOST_KEYS), 5 * MOST_KEYS)
+    orders = [rest(book, price, BUY, price) for price in prices]
+    book.begin_removing(len(orders) - 3)
+    for order in orders[3:]:
+        book.remove(order)
+    book.end_removing()
+    book.check()
+    assert [price for price, _, _ in book.ladders[BUY].best_first()] == sorted(prices[:3], reverse=True)
+
+
+def test_a_level_costs_the_same_among_many_levels() -> None:
+    """Counted, since time is no test: to insert one moves no more than a chunk's keys."""
+    book = Book()
+    ladder = book.ladders[BUY]
+    for price in range(100 * MOST_KEYS, 0, -7):
+        rest(book, price, BUY, price)
+    assert max(map(len, (*ladder.far, ladder.keys))) <= MOST_KEYS
+    assert len(ladder.far) <= 100
+
+
+def test_a_ladder_that_was_made_from_its_worst_level_up_is_split_when_it_is_first_changed_elsewhere() -> None:
+    book = Book()
+    ladder = book.ladders[BUY]
+    for price in range(1, 10 * MOST_KEYS, 2):
+        rest(book, price, BUY, price)
+    assert not ladder.far
+    book.remove(book.accounts["ann"].orders[1])
+    book.check()
+    assert max(map(len, (*ladder.far, ladder.keys))) <= MOST_KEYS
 
 
 def test_a_ladder_of_its_own_is_sound() -> None:

@@ -132,7 +132,7 @@ def test_an_order_takes_few_bytes_beside_its_report() -> None:
 IN_THE_STATE = {
     Feed: {"asset", "definition", "status", "book", "orders", "reports", "sequence", "time", "topics"},
     Reports: {"asset", "topics"},
-    Book: {"accounts", "ladders"},
+    Book: {"accounts", "buys", "ladders", "sells"},
     Ladder: {"levels"},
     Account: {"name", "orders"},
     Topic: {"name", "sequence"},
@@ -142,7 +142,7 @@ IN_THE_STATE = {
 }
 DERIVED = {
     Feed: {"bbo", "trade_topic", "order_topic", "private", "handlers"},
-    Ladder: {"side", "keys", "hidden", "hidden_parts"},
+    Ladder: {"side", "best", "bounds", "far", "keys", "hidden", "hidden_parts"},
     Topic: {"frame"},
 }
 EMPTY = {

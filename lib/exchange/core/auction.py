@@ -11,7 +11,7 @@ nothing offered. `Crossing` keeps that price from order to order, so that publis
 request of a call costs a few steps and not a walk through the book.
 """
 
-from bisect import bisect_left, bisect_right
+from itertools import takewhile
 
 from msgspec import Struct
 
@@ -48,10 +48,11 @@ class Crossing:
 
     def __init__(self, book: Book) -> None:
         self.buys, self.sells = book.ladders[BUY], book.ladders[SELL]
-        self.price = self.buys.keys[-1] if self.buys.keys else 0
+        self.price = self.buys.best if self.buys.keys else 0
         self.demand = self.buys.open_at(self.price)
         self.supply = sum(
-            self.sells.open_at(-key) for key in self.sells.keys[bisect_left(self.sells.keys, -self.price) :]
+            self.sells.open_at(-key)
+            for key in takewhile(lambda key: key >= -self.price, self.sells.all_keys_best_first())
         )
 
     def change(self, side: Side, price: int, by: int) -> None:
@@ -93,8 +94,8 @@ class Crossing:
     def check(self) -> None:
         """Assert that the sums are the book's. O(levels)."""
         buys, sells = self.buys, self.sells
-        assert self.demand == sum(buys.open_at(key) for key in buys.keys if key >= self.price)
-        assert self.supply == sum(sells.open_at(-key) for key in sells.keys if -key <= self.price)
+        assert self.demand == sum(buys.open_at(key) for key in buys.all_keys() if key >= self.price)
+        assert self.supply == sum(sells.open_at(-key) for key in sells.all_keys() if -key <= self.price)
 
     def _settle(self) -> None:
         """Move to the highest price in the book with no surplus of sells, or else to the lowest there is."""
@@ -143,19 +144,14 @@ NO_AUCTION = IndicativeChanged(0, 0, 0, 0)
 
 def _above(ladder: Ladder, price: int) -> int:
     """Return the lowest price of a ladder above one, or a number above all prices."""
-    keys = ladder.keys
     if ladder.side == BUY:
-        place = bisect_right(keys, price)
-        return keys[place] if place < len(keys) else MAX_INTEGER + 1
-    place = bisect_left(keys, -price) - 1
-    return -keys[place] if place >= 0 else MAX_INTEGER + 1
+        key = ladder.better(price)
+        return MAX_INTEGER + 1 if key is None else key
+    key = ladder.worse(-price)
+    return MAX_INTEGER + 1 if key is None else -key
 
 
 def _below(ladder: Ladder, price: int) -> int:
     """Return the highest price of a ladder below one, or 0."""
-    keys = ladder.keys
-    if ladder.side == BUY:
-        place = bisect_left(keys, price) - 1
-        return keys[place] if place >= 0 else 0
-    place = bisect_right(keys, -price)
-    return -keys[place] if place < len(keys) else 0
+    key = ladder.worse(price) if ladder.side == BUY else ladder.better(-price)
+    return 0 if key is None else ladder.side * key

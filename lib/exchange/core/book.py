@@ -7,8 +7,12 @@ Most levels hold a single order, so such a level is that order, and nothing is b
 core's time less, and 337 bytes an order instead of 593 where each is alone at its price. From the second order on a
 level is a `Level`, whose queue is a dict by order id: insertion order is time order, and a cancel is a `del`. A plain
 dict is quickest; but reading the front of one scans the slots of those who left it, which makes a deep queue that is
-eaten order by order quadratic. So a queue that grows to DEEP becomes an `OrderedDict`, whose front is read at the same
-cost however many have left.
+eaten order by order quadratic. So a queue that has once held DEEP orders becomes an `OrderedDict` when its front is
+first asked for: that one reads it at the same cost however many have left. (It also takes twice the memory and twice
+the time to join and to leave, which a queue that nobody trades with is spared; a feed's book, which never asks, too.)
+
+A ladder's sorted keys are in chunks of at most MOST_KEYS, since to insert into a list moves all that is behind: at
+100,000 levels 10 µs. `keys` is the chunk of the best levels, and all there is in most markets; the others are `far`.
 
 What an order has beyond a plain limit is in its `terms`, which most orders have not. Of an iceberg the book holds the
 shown part in `leaves`, as if that were all, and the rest in `terms.hidden`; the hidden quantity of each level is summed
@@ -18,16 +22,19 @@ Costs: add, remove and reduce O(1), plus O(log n) and a short move of memory to 
 the best.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
-from itertools import islice
+from itertools import chain, islice
+from typing import final
 
 from msgspec import Struct
 
 from exchange.core.requests import BUY, SELL, OrderType, SelfTradePrevention, Side, TimeInForce
 
-DEEP = 64  # orders in a level's queue, from which it is an OrderedDict
+DEEP = 64  # orders that a level's queue has once held, from which its front is read as an OrderedDict's
+MOST_KEYS = 1024  # in a chunk of a ladder's keys
+NO_KEY = -(2**65)
 MANY = 64  # orders to be removed, from which their levels' keys go together
 
 
@@ -81,25 +88,48 @@ class Order(Struct, gc=False):
         return self.leaves + self.hidden
 
 
-class Level(Struct, gc=False):
-    """The orders at one price, first in, first out, and the sum of what they show."""
+@final
+class Level:
+    """The orders at one price, first in, first out, and the sum of what they show.
 
-    leaves: int
-    orders: dict[int, Order]
+    A plain class, since to set an attribute of one is much quicker than a Struct's.
+    """
+
+    __slots__ = ("deep", "leaves", "orders")
+
+    def __init__(self, leaves: int, orders: dict[int, Order]) -> None:
+        self.leaves = leaves
+        self.orders = orders
+        self.deep = False  # whether it has once held DEEP orders
+
+    def first(self) -> Order:
+        """Return the order that is first in time. O(1), however many before it have left."""
+        orders = self.orders
+        if self.deep and type(orders) is dict:
+            orders = self.orders = OrderedDict(orders)
+        return orders[next(iter(orders))]
 
 
 Queue = Order | Level  # what is at a price: one order, or several; either says by `leaves` how much is open
 
 
-class Ladder:
-    """One side's price levels."""
+def two_orders(first: Order, second: Order) -> Level:
+    """Return the level of an order that has been alone at its price, and of one that joins it."""
+    return Level(first.leaves + second.leaves, {first.order_id: first, second.order_id: second})
 
-    __slots__ = ("hidden", "hidden_parts", "keys", "levels", "side")
+
+class Ladder:
+    """One side's price levels. `best` is the best level's key; NO_KEY, below all, where there is none."""
+
+    __slots__ = ("best", "bounds", "far", "hidden", "hidden_parts", "keys", "levels", "side")
 
     def __init__(self, side: Side) -> None:
         self.side: Side = side
         self.levels: dict[int, Queue] = {}  # by key
-        self.keys: list[int] = []  # sorted, the best last
+        self.best = NO_KEY
+        self.keys: list[int] = []  # of the best levels, sorted, the best last; empty only where there is no level
+        self.far: list[list[int]] = []  # the keys below those, in chunks, each sorted, the best chunk last
+        self.bounds: list[int] = []  # of each chunk in `far`: above its keys, and not above those of the next
         self.hidden: dict[int, int] = {}  # by key, of the levels that have hidden quantity
         self.hidden_parts = 0  # of all levels
 
@@ -123,6 +153,13 @@ class Ladder:
         if by:
             self.reduce(order, by)
 
+    def hide_beyond_display(self, order: Order, terms: Terms) -> None:
+        """Have an order that is about to rest show what it may, and hide the rest."""
+        if 0 < terms.display_quantity < order.leaves:
+            terms.hidden = order.leaves - terms.display_quantity
+            order.leaves = terms.display_quantity
+            self.hide(order, terms)
+
     def hide(self, order: Order, terms: Terms) -> None:
         """Count an order's hidden quantity to its level's."""
         if terms.hidden:
@@ -139,6 +176,81 @@ class Ladder:
                 del self.hidden[key]
             self.hidden_parts -= terms.hidden_parts
 
+    def insert(self, key: int) -> None:
+        """Give a level's key its place among the keys."""
+        place, chunk = self._chunk(key)
+        insort(chunk, key)
+        if len(chunk) > MOST_KEYS:
+            self._split(place, chunk)
+
+    def discard(self, key: int) -> None:
+        """Take a level's key out of the keys."""
+        place, chunk = self._chunk(key)
+        del chunk[bisect_left(chunk, key)]
+        if len(chunk) > MOST_KEYS:
+            self._split(place, chunk)
+        elif chunk:
+            return
+        elif chunk is self.keys:
+            self.refill()
+        else:
+            del self.far[place], self.bounds[place]
+
+    def _chunk(self, key: int) -> tuple[int, list[int]]:
+        """Return the chunk in which a key has its place, and that chunk's own."""
+        place = bisect_right(self.bounds, key)
+        return place, (self.far[place] if place < len(self.far) else self.keys)
+
+    def _split(self, place: int, chunk: list[int]) -> None:
+        """Split a chunk into some of about half the size: the last remains, the others come before it."""
+        size = -(-len(chunk) // (2 * len(chunk) // MOST_KEYS))
+        parts = [chunk[start : start + size] for start in range(0, len(chunk), size)]
+        self.bounds[place:place] = [part[0] for part in parts[1:]]
+        chunk[:] = parts.pop()
+        self.far[place:place] = parts
+
+    def refill(self) -> None:
+        """Take the next chunk for `keys`, which has become empty, if there is one."""
+        if self.far:
+            self.keys[:] = self.far.pop()
+            self.bounds.pop()
+        self.best = self.keys[-1] if self.keys else NO_KEY
+
+    def discard_emptied(self) -> None:
+        """Take out all keys that have no level any more. O(levels)."""
+        for chunk in (*self.far, self.keys):
+            chunk[:] = [key for key in chunk if key in self.levels]
+        self.bounds = [bound for bound, chunk in zip(self.bounds, self.far, strict=True) if chunk]
+        self.far = [chunk for chunk in self.far if chunk]
+        if self.keys:
+            self.best = self.keys[-1]
+        else:
+            self.refill()
+
+    def all_keys(self) -> Iterator[int]:
+        """Yield the keys of all levels, the best last."""
+        return chain(*self.far, self.keys)
+
+    def all_keys_best_first(self) -> Iterator[int]:
+        """Yield the keys of all levels, the best first."""
+        if not self.far:
+            return reversed(self.keys)
+        return chain.from_iterable(map(reversed, (self.keys, *reversed(self.far))))
+
+    def better(self, key: int) -> int | None:
+        """Return the worst key that is better than one, None where there is none."""
+        for chunk in (*self.far[bisect_right(self.bounds, key) :], self.keys):
+            if chunk and chunk[-1] > key:
+                return chunk[bisect_right(chunk, key)]
+        return None
+
+    def worse(self, key: int) -> int | None:
+        """Return the best key that is worse than one, None where there is none."""
+        place, chunk = self._chunk(key)
+        if chunk and chunk[0] < key:
+            return chunk[bisect_left(chunk, key) - 1]
+        return self.far[place - 1][-1] if place else None
+
     def at(self, price: int) -> tuple[int, int]:
         """Return the shown quantity at a price and the number of its orders, zeros where there is no level."""
         level = self.levels.get(self.side * price)
@@ -150,15 +262,25 @@ class Ladder:
         level = self.levels.get(key)
         return 0 if level is None else level.leaves + (self.hidden.get(key, 0) if self.hidden else 0)
 
+    def first(self) -> Order:
+        """Return the order that trades first. There must be one."""
+        level = self.levels[self.best]
+        return level.first() if type(level) is Level else level
+
     def best_first(self, depth: int | None = None) -> Iterator[tuple[int, int, Collection[Order]]]:
         """Yield (price, shown quantity, orders in time order) of all levels, or the best `depth`, from the best on."""
-        for key in islice(reversed(self.keys), depth):
+        for key in islice(self.all_keys_best_first(), depth):
             level = self.levels[key]
             yield self.side * key, level.leaves, orders_of(level)
 
     def check(self) -> None:
         """Assert every invariant of the ladder. O(orders)."""
-        assert self.keys == sorted(self.levels), "the keys are the levels', sorted"
+        assert list(self.all_keys()) == sorted(self.levels), "the keys are the levels', sorted"
+        assert self.best == max(self.levels, default=NO_KEY) == (self.keys[-1] if self.keys else NO_KEY)
+        assert all(self.far), "no chunk is empty"
+        assert len(self.bounds) == len(self.far)
+        for chunk, bound, after in zip(self.far, self.bounds, (*self.far, self.keys)[1:], strict=True):
+            assert chunk[-1] < bound <= after[0], "each chunk is within its bounds"
         assert self.hidden.keys() <= self.levels.keys(), "what is hidden is in a level"
         parts = 0
         for key, level in self.levels.items():
@@ -183,16 +305,16 @@ class Ladder:
 
 def orders_of(level: Queue) -> Collection[Order]:
     """Return a level's orders, first in time first."""
-    return level.orders.values() if type(level) is Level else (level,)  # type: ignore[return-value] # narrowed by type
+    return level.orders.values() if type(level) is Level else (level,)
 
 
 class Book:
     """Both ladders, and every account with its live orders."""
 
-    __slots__ = ("accounts", "ladders", "removing_many")
+    __slots__ = ("accounts", "buys", "ladders", "removing_many", "sells")
 
     def __init__(self) -> None:
-        buys, sells = Ladder(BUY), Ladder(SELL)
+        buys, sells = self.buys, self.sells = Ladder(BUY), Ladder(SELL)
         self.ladders = (sells, buys, sells)  # by side: [1] the buys, [-1] the sells
         self.accounts: dict[str, Account] = {}
         self.removing_many = False
@@ -213,57 +335,62 @@ class Book:
         """Rest an order at the back of its price level's queue. An iceberg shows its display quantity of it."""
         order_id = order.order_id
         order.account.orders[order_id] = order
-        side = order.side
-        key = side * order.price
-        ladder = self.ladders[side]
-        terms = order.terms
-        if terms is not None and 0 < terms.display_quantity < order.leaves:
-            terms.hidden = order.leaves - terms.display_quantity
-            order.leaves = terms.display_quantity
-            ladder.hide(order, terms)
+        if order.side > 0:
+            ladder = self.buys
+            key = order.price
+        else:
+            ladder = self.sells
+            key = -order.price
+        if order.terms is not None:
+            ladder.hide_beyond_display(order, order.terms)
         levels = ladder.levels
         level = levels.get(key)
         if level is None:
             levels[key] = order
-            keys = ladder.keys
-            if not keys or key > keys[-1]:
-                keys.append(key)
+            if key > ladder.best:
+                ladder.best = key
+                ladder.keys.append(key)
             else:
-                insort(keys, key)
+                ladder.insert(key)
         elif type(level) is Level:
+            level.leaves += order.leaves
             orders = level.orders
             orders[order_id] = order
-            level.leaves += order.leaves
-            if len(orders) == DEEP and type(orders) is dict:
-                level.orders = OrderedDict(orders)
+            if len(orders) == DEEP:
+                level.deep = True
         else:
-            assert isinstance(level, Order)
-            levels[key] = Level(level.leaves + order.leaves, {level.order_id: level, order_id: order})
+            levels[key] = two_orders(level, order)
 
     def remove(self, order: Order) -> None:
         """Take a resting order out of the book, wherever it stands in its queue. What it has hidden stays with it."""
         order_id = order.order_id
         del order.account.orders[order_id]
-        side = order.side
-        key = side * order.price
-        ladder = self.ladders[side]
+        if order.side > 0:
+            ladder = self.buys
+            key = order.price
+        else:
+            ladder = self.sells
+            key = -order.price
         if order.terms is not None:
             ladder.reveal(order, order.terms)
         levels = ladder.levels
         level = levels[key]
         if level is not order:
-            assert type(level) is Level
-            orders = level.orders
+            orders = level.orders  # type: ignore[union-attr] # a level that is another order it can't be
             del orders[order_id]
             if orders:
                 level.leaves -= order.leaves
                 return
         del levels[key]
-        keys = ladder.keys
-        if keys[-1] == key:
+        if key == ladder.best:
+            keys = ladder.keys
             keys.pop()
+            if keys:
+                ladder.best = keys[-1]
+            else:
+                ladder.refill()
         elif not self.removing_many:
-            del keys[bisect_left(keys, key)]
+            ladder.discard(key)
 
     def begin_removing(self, count: int) -> None:
         """Prepare for the removal of that many orders, in any order, and nothing else, until `end_removing`.
@@ -277,8 +404,7 @@ class Book:
         if self.removing_many:
             self.removing_many = False
             for ladder in self.ladders[1:]:
-                if len(ladder.keys) != len(ladder.levels):
-                    ladder.keys[:] = [key for key in ladder.keys if key in ladder.levels]
+                ladder.discard_emptied()
 
     def replenish(self, order: Order) -> bool:
         """Show the next part of an order that was just removed with its shown part used up; False where it has none."""
@@ -292,16 +418,13 @@ class Book:
     def best(self, side: Side) -> tuple[int, int] | None:
         """Return a side's best (price, shown quantity), or None where it is empty."""
         ladder = self.ladders[side]
-        if not ladder.keys:
-            return None
-        key = ladder.keys[-1]
-        return side * key, ladder.levels[key].leaves
+        key = ladder.best
+        return None if key == NO_KEY else (side * key, ladder.levels[key].leaves)
 
     @property
     def crossed(self) -> bool:
         """Whether the best buy and the best sell could trade."""
-        buys, sells = self.ladders[BUY].keys, self.ladders[SELL].keys
-        return bool(buys and sells) and buys[-1] >= -sells[-1]
+        return NO_KEY != self.buys.best >= -self.sells.best != -NO_KEY
 
     def check(self, may_cross: bool = False) -> None:
         """Assert every invariant of the book. O(orders). It may be crossed only where that is said."""

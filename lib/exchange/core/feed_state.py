@@ -71,7 +71,7 @@ def state_of(feed: Feed, ended: Iterable[PublishedOrder] = ()) -> FeedState:
     resting = [
         _stored(feed.orders[order.order_id], places)
         for ladder in (feed.book.ladders[BUY], feed.book.ladders[SELL])
-        for key in ladder.keys
+        for key in ladder.all_keys()
         for order in orders_of(ladder.levels[key])
     ]
     return FeedState(

@@ -37,7 +37,7 @@ from exchange.core.requests import (
     Record,
 )
 from exchange.core.stops import reached
-from exchange.core.trading import NO_LIMIT, PLAIN, RESTING, Trading
+from exchange.core.trading import PLAIN, RESTING, Trading
 
 NO_INSTRUCTIONS = Instructions()
 STOPS = ("stop", "stop_limit")
@@ -102,15 +102,15 @@ class Matching(Trading):
         if not self.plain or request.instructions is not None or time_in_force == "day":
             self._new_order_with_terms(request, account)
             return
-        order = Order(order_id, self.book.account(account), side, price, quantity, quantity)
+        owner = self.book.accounts.get(account) or self.book.account(account)
         if request.order_type == "market":
             self.events.append(OrderAccepted(order_id))
-            self.enter(order, time_in_force, NO_LIMIT, "market_remainder")
+            self.enter_market(Order(order_id, owner, side, 0, quantity, quantity), time_in_force)
         elif time_in_force == "gtc" and self.book.ladders[side].open_at(price) + quantity > MAX_INTEGER:
             self.events.append(OrderRejected(order_id, "invalid_quantity"))
         else:
             self.events.append(OrderAccepted(order_id))
-            self.enter(order, time_in_force, -side * price)
+            self.enter(order_id, owner, side, price, quantity, time_in_force)
 
     def _new_order_with_terms(self, request: NewOrder, account: str) -> None:
         reason = self._refused(request)
@@ -211,8 +211,8 @@ class Matching(Trading):
 
     def _replace(self, order: Order, terms: Terms, price: int, quantity: int, leaves: int) -> None:
         """Give a resting order another price or more quantity: it enters anew."""
-        keys = self.book.ladders[-order.side].keys
-        if terms.post_only and self.status == "open" and keys and keys[-1] >= -order.side * price:
+        best = self.book.ladders[-order.side].best
+        if terms.post_only and self.status == "open" and best >= -order.side * price:
             self.events.append(AmendRejected(order.order_id, "post_only"))
             return
         if self.no_room(order.side, price, leaves, terms.display_quantity, order):
@@ -225,10 +225,7 @@ class Matching(Trading):
         order.price, order.quantity, order.leaves = price, quantity, leaves
         if order.terms is not None:
             order.terms.hidden = 0
-        if self.plain and order.terms is None:
-            self.enter(order, "gtc", -order.side * price)
-        else:
-            self.enter_with_terms(order, terms, again=True)
+        self.enter_with_terms(order, terms, again=True)
 
     def _cancel_order(self, request: CancelOrder, account: str) -> None:
         order = self.book.find(request.order_id, account)

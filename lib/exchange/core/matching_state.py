@@ -140,7 +140,7 @@ def restore(state: MatchingState) -> Matching:
 
 
 def _resting(ladder: Ladder) -> Iterable[Order]:
-    return (order for key in ladder.keys for order in orders_of(ladder.levels[key]))
+    return (order for key in ladder.all_keys() for order in orders_of(ladder.levels[key]))
 
 
 def _waiting(stops: Stops, side: Side) -> Iterable[Order]:

@@ -7,7 +7,7 @@ goes through `enter_with_terms`, and shares `_trade` with it.
 
 from exchange.core.asset import MAX_INTEGER, MILLION, Asset, Status
 from exchange.core.auction import NO_AUCTION, Crossing, indicative
-from exchange.core.book import Book, Level, Order, Terms, orders_of
+from exchange.core.book import DEEP, Account, Book, Level, Order, Terms, orders_of, two_orders
 from exchange.core.events import (
     CancelReason,
     Event,
@@ -86,46 +86,76 @@ class Trading:
             self.events.append(OrderCanceled(order.order_id, reason, order.price, order.quantity, order.open))
 
     def enter(
-        self,
-        order: Order,
-        time_in_force: TimeInForce,
-        limit: int,
-        remainder: CancelReason = "immediate_or_cancel",
+        self, order_id: int, account: Account, side: Side, price: int, quantity: int, time_in_force: TimeInForce
     ) -> None:
-        """Trade a plain order against the book, then rest or cancel what is left. To be called where `plain` is true.
+        """Trade a plain limit order against the book, then rest or cancel what is left. Only where `plain` is true.
 
-        `limit` is the smallest key of the opposite ladder that the order may reach: `-side * price`, or NO_LIMIT, which
-        never rests. `remainder` is the reason with which an order that does not rest is canceled.
+        That it rests is written out here, as `Book.add` has it for all other orders: most orders do nothing else, and
+        the call is a twentieth of what the core does for them.
         """
-        keys = self.book.ladders[-order.side].keys
-        if keys and keys[-1] >= limit:
-            if time_in_force == "fok" and not self._can_trade(order, limit, order.leaves):
+        order = Order(order_id, account, side, price, quantity, quantity)
+        book = self.book
+        if side > 0:
+            ladder = book.buys
+            key = price
+            limit = -price
+            best = book.sells.best
+        else:
+            ladder = book.sells
+            key = -price
+            limit = price
+            best = book.buys.best
+        if best >= limit:
+            if time_in_force == "fok" and not self._can_trade(order, limit, quantity):
                 self._cancel_incoming(order, "fill_or_kill")
                 return
             if self._trade(order, limit):
                 return
-        elif time_in_force == "fok":
-            remainder = "fill_or_kill"
-        if time_in_force == "gtc" and limit != NO_LIMIT:
-            self.book.add(order)
-            self.events.append(OrderRested(order.order_id, order.price, order.leaves))
+            quantity = order.leaves
+        if time_in_force != "gtc":
+            self._cancel_incoming(order, "fill_or_kill" if time_in_force == "fok" else "immediate_or_cancel")
+            return
+        account.orders[order_id] = order
+        levels = ladder.levels
+        level = levels.get(key)
+        if level is None:
+            levels[key] = order
+            if key > ladder.best:
+                ladder.best = key
+                ladder.keys.append(key)
+            else:
+                ladder.insert(key)
+        elif type(level) is Level:
+            level.leaves += quantity
+            orders = level.orders
+            orders[order_id] = order
+            if len(orders) == DEEP:
+                level.deep = True
         else:
-            self._cancel_incoming(order, remainder)
+            levels[key] = two_orders(level, order)
+        self.events.append(OrderRested(order_id, price, quantity))
+
+    def enter_market(self, order: Order, time_in_force: TimeInForce) -> None:
+        """Trade a market order without terms against the book, then cancel what is left. Only where `plain` is true."""
+        if time_in_force == "fok" and not self._can_trade(order, NO_LIMIT, order.leaves):
+            self._cancel_incoming(order, "fill_or_kill")
+        elif not self._trade(order, NO_LIMIT):
+            self._cancel_incoming(order, "market_remainder")
 
     def _trade(self, taker: Order, limit: int) -> bool:
         """Trade against all levels within the limit, best first, each first in, first out.
 
-        Returns whether the order has ended: filled, or canceled because it met one of its own account.
+        `limit` is the smallest key of the opposite ladder that the order may reach. Returns whether the order has
+        ended: filled, or canceled because it met one of its own account.
         """
         side, taker_id, account, leaves = taker.side, taker.order_id, taker.account, taker.leaves
         own = None if self.allow_self_trade else account
         append, remove = self.events.append, self.book.remove
-        opposite = self.book.ladders[-side]
-        keys, levels = opposite.keys, opposite.levels
-        while keys and (key := keys[-1]) >= limit:
+        opposite = self.book.sells if side > 0 else self.book.buys
+        levels = opposite.levels
+        while (key := opposite.best) >= limit:
             level = levels[key]
-            maker = level.orders[next(iter(level.orders))] if type(level) is Level else level
-            assert isinstance(maker, Order)
+            maker = level.first() if type(level) is Level else level
             owner = maker.account
             if owner is own:
                 taker.leaves = leaves
@@ -136,14 +166,16 @@ class Trading:
             maker_leaves = maker.leaves
             quantity = leaves if leaves < maker_leaves else maker_leaves
             self.trade_id = trade_id = self.trade_id + 1
-            self.last_price = price = -side * key
+            self.last_price = price = maker.price
             append(TradeExecuted(trade_id, price, quantity, side, maker.order_id, taker_id, owner.name, account.name))
             if quantity == maker_leaves:
                 remove(maker)
                 if maker.terms is not None:
                     self._shown_part_filled(maker)
             else:
-                opposite.reduce(maker, quantity)
+                maker.leaves = maker_leaves - quantity
+                if level is not maker:
+                    level.leaves -= quantity
             leaves -= quantity
             if not leaves:
                 return True
@@ -175,8 +207,7 @@ class Trading:
             return
         market = terms.order_type == "market" or terms.order_type == "stop"
         limit = NO_LIMIT if market else -order.side * order.price
-        keys = self.book.ladders[-order.side].keys
-        if terms.post_only and keys and keys[-1] >= limit:
+        if terms.post_only and self.book.ladders[-order.side].best >= limit:
             self._end_incoming(order, "post_only")
             return
         if terms.time_in_force == "fok" and not self._can_trade(order, limit, order.leaves):
@@ -196,15 +227,15 @@ class Trading:
 
     def _trade_within_band(self, taker: Order, limit: int) -> bool:
         """Trade as `_trade` does; where the next trade would be beyond the volatility band, interrupt trading."""
-        keys = self.book.ladders[-taker.side].keys
-        if not keys or keys[-1] < limit:
+        opposite = self.book.ladders[-taker.side]
+        if opposite.best < limit:
             return False
         if self.keys_within_band is None:
             return self._trade(taker, limit)
         least, greatest = self.keys_within_band[taker.side]
-        if keys[-1] <= greatest and self._trade(taker, max(limit, least)):
+        if opposite.best <= greatest and self._trade(taker, max(limit, least)):
             return True
-        if keys and keys[-1] >= limit:
+        if opposite.best >= limit:
             assert self.asset is not None
             self.begin_call("volatility_interruption", self.time + self.asset.call_seconds * 1_000_000_000)
         return False
@@ -250,7 +281,7 @@ class Trading:
             return False
         opposite = self.book.ladders[-order.side]
         least, greatest = (NO_LIMIT, -NO_LIMIT) if self.keys_within_band is None else self.keys_within_band[order.side]
-        for key in reversed(opposite.keys):
+        for key in opposite.all_keys_best_first():
             if key < limit or key < least or key > greatest:
                 return False
             level = opposite.levels[key]
@@ -351,10 +382,10 @@ class Trading:
         buy_open = sell_open = 0
         while volume:
             if buy is None:
-                buy = next(iter(orders_of(buys.levels[buys.keys[-1]])))
+                buy = buys.first()
                 buy_open = buy.open
             if sell is None:
-                sell = next(iter(orders_of(sells.levels[sells.keys[-1]])))
+                sell = sells.first()
                 sell_open = sell.open
             quantity = min(buy_open, sell_open, volume)
             self.trade_id += 1
