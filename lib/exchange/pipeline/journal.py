@@ -51,9 +51,9 @@ class Journal:
     and then.
 
     Whoever is restored from the records may set `state`, which returns all that it has made from the records appended
-    so far; it is called from `sync` and `open` only, when all of them are on disk. A state is kept in the seal of each
-    segment, and the next start goes on from it. `prepare_seal` is called, beside the loop, after that and before the
-    seal is written. `ids` is told of each record that is appended or that a start restores, and of each sync.
+    so far; it is called from `settle` and `open` only, when all of them are on disk. A state is kept in the seal of
+    each segment, and the next start goes on from it. `prepare_seal` is called, beside the loop, after that and before
+    the seal is written. `ids` is told of each record that is appended or that a start restores, and of each sync.
     """
 
     def __init__(self, world: World, folder: Path, segment_bytes: int) -> None:
@@ -196,8 +196,19 @@ class Journal:
         return self.log.has_room(len(encode(request)) + MAX_RECORD_BYTES)
 
     def sync(self) -> None:
-        """Return when all that was appended is on disk. Raises OSError, after which the process must end."""
+        """Put all that was appended on disk, and settle what follows from that. Raises OSError, as `sync_records`."""
+        self.sync_records()
+        self.settle()
+
+    def sync_records(self) -> None:
+        """Return when all that was appended is on disk. Raises OSError, after which the process must end.
+
+        `settle` must follow, before anything else is appended; whoever waits for the records can be told before that.
+        """
         self.log.sync()
+
+    def settle(self) -> None:
+        """Note the ids that are on disk now, and have the segments sealed that were filled."""
         if self.ids is not None:
             self.ids.synced()
         if self.log.filled:

@@ -20,7 +20,9 @@ from exchange.pipeline.open_orders import OpenOrderReports
 from exchange.pipeline.stream import Receiver
 
 DRAIN = 100  # messages taken from a socket before the others get their turn
-PROGRESS_SECONDS = 0.01  # between two reports of progress, at least: the order handler's backlog bound rests on them
+# Between two reports of progress, at least, where few requests came, and where many did: the order handler's backlog
+# bound rests on them, and each of them wakes it.
+PROGRESS_SECONDS, PROGRESS_REQUESTS, PROGRESS_SECONDS_OF_MANY = 0.1, 100, 0.01
 
 MOST_PUBLISHED_BYTES = 1024 * 1024  # in one message to the logger and the notifier
 
@@ -131,13 +133,15 @@ class MatchingEngine:
     def report_progress(self, now: float) -> None:
         """Tell the order handler how far this daemon is and what the asset's status is, if that has changed.
 
-        A new status is told at once, the rest unless something was told a moment ago.
+        A new status is told at once, the rest unless something was told a moment ago and little has come since.
         """
         matching, reported = self.matching, self.reported
         if matching.sequence == reported.sequence:
             return
         status = matching.status if matching.sequence else ""
-        if now - self.reported_at < PROGRESS_SECONDS and (status, matching.call, matching.call_ends) == (
+        many = matching.sequence - reported.sequence >= PROGRESS_REQUESTS
+        due = self.reported_at + (PROGRESS_SECONDS_OF_MANY if many else PROGRESS_SECONDS)
+        if now < due and (status, matching.call, matching.call_ends) == (
             reported.status,
             reported.call,
             reported.call_ends,

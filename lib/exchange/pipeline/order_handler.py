@@ -112,13 +112,15 @@ class OrderHandler:
     def commit(self) -> None:
         """Put on disk all that was taken; then answer the clients, and push."""
         if self.outgoing:
-            self.journal.sync()
+            self.journal.sync_records()
         dropped = sockets.send_replies(self.clients, self.replies)
         if dropped:
             self.dropped += dropped
             self.dropped_at = self.monotonic()
         self.replies.clear()
-        self.push()
+        if self.outgoing:
+            self.push()
+            self.journal.settle()
 
     def push(self) -> None:
         """Pass on what is on disk. What a queue has no room for now, its matching daemon will ask for."""
