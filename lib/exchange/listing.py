@@ -127,7 +127,7 @@ def _checked(config: Config, text: str) -> tuple[str, Config]:
         shutil.copy(config.folder / "exchange.toml", draft / "exchange.toml")
         (draft / "assets.toml").write_text(text, "utf-8")
         try:
-            assets = configuration.load(draft, config.data).assets
+            read = configuration.load(draft, config.data)
         except ConfigError as error:
             raise ConfigError([each.replace(name, str(config.folder)) for each in error.mistakes]) from None
-    return text, replace(config, assets=assets)
+    return text, replace(config, assets=read.assets, hosts=read.hosts)

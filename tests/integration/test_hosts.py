@@ -1,6 +1,7 @@
 """Two hosts that share a machine: what each is told of the other, and a journal that has lost its end."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +11,21 @@ import msgpack
 import pytest
 import zmq
 
+from exchange.audit.audit import audit
+from exchange.audit.findings import Unreadable
+from exchange.client.admin import add_asset
 from exchange.client.errors import Rejected
+from exchange.client.health import DaemonHealth, check_health
 from exchange.client.orders import OrderEntry
 from exchange.client.queries import Queries
+from exchange.config import Config
+from exchange.listing import ListingError
 from exchange.pipeline import codec
+from exchange.pipeline.carried import read_carried
+from exchange.pipeline.disk import Disk
+from exchange.pipeline.retention import Plan, Retention
 from exchange.status import read_pages
-from tests.spread import Spread
+from tests.spread import HERE, HostDaemon, Spread
 from tests.support import running, wait_until
 
 
@@ -139,3 +149,96 @@ def test_what_no_daemon_sends_ends_nobody(spread: Spread) -> None:
         wait_until_applied(spread, "GOLD", trade(spread, "GOLD"))
         assert "a message that no daemon sends" in spread.order_handler.output()
         assert "a message that no daemon sends" in spread.matching["GOLD"].output()
+
+
+# -- operating several hosts -------------------------------------------------------------------------------------------
+
+
+class SmallDaemon(HostDaemon):
+    """One whose segments are soon full."""
+
+    package = "tests.integration"
+
+
+def enter(spread: Spread, count: int) -> None:
+    """Enter so many orders for GOLD, a hundred at a time."""
+    with stranger(spread.config.endpoints.order_entry) as clients:
+        for start in range(0, count, 100):
+            order = {"type": "new_order", "account": "ann", "asset": "GOLD", "side": "buy", "quantity": 1, "price": 5}
+            clients.send(msgpack.packb([order | {"client_order_id": f"{start + each}"} for each in range(100)]))
+            assert clients.poll(20_000)
+            assert all(reply["type"] == "ack" for reply in msgpack.unpackb(clients.recv()))
+
+
+def archivable(config: Config, log: str) -> Plan:
+    """Return what may go of a log now, were it old, and were all of it in the database."""
+    retention = Retention(Disk(), config, {"GOLD": 10**9}, time.time() + 60, 1)
+    return next(plan for plan in retention.plans() if plan.log == log)
+
+
+def copy_snapshots(source: Config, target: Config, folder: str) -> None:
+    shutil.copytree(source.data / folder, target.data / folder)
+
+
+def test_each_host_archives_its_own_logs_by_copies_of_the_others_snapshots(tmp_path: Path) -> None:
+    spread = Spread(tmp_path, (), ("GOLD",), extra="[snapshots]\nrequests = 500\n")
+    first, second = spread.config, spread.second
+    gold = SmallDaemon(second, HERE, "small_files", "matching", "GOLD")
+    with running(SmallDaemon(first, HERE, "small_files", "order_handler"), gold, spread.notifier):
+        enter(spread, 5000)
+        wait_until_applied(spread, "GOLD", 5001)
+        wait_until(lambda: page(spread, "notifier")["processed"].get("GOLD") == 5001, "the notifier has all")
+        for daemon in (gold, spread.notifier):  # each ends with a snapshot
+            daemon.stop()
+    assert {plan.log for plan in Retention(Disk(), second, {}, 0, 1).plans()} == {"event log of GOLD"}
+
+    journal, event_log = archivable(first, "journal"), archivable(second, "event log of GOLD")
+    assert journal.segments == event_log.segments == 0
+    assert journal.kept.endswith("and sound snapshots of matching on host second, copied here, are at 0")
+    assert event_log.kept.endswith("and sound snapshots of the notifier on host main, copied here, are at 0")
+
+    copy_snapshots(second, first, "events/GOLD/snapshots")
+    copy_snapshots(first, second, "notifier/GOLD/snapshots")
+    plan = archivable(first, "journal")
+    assert plan.segments > 0
+    assert archivable(second, "event log of GOLD").segments > 0
+
+    # What lives on from what went is kept: it is known from the copies.
+    retention = Retention(Disk(), first, {"GOLD": 10**9}, time.time() + 60, 1)
+    retention.carry_out(plan, tmp_path / "archive")
+    assert len(read_carried(Disk(), first.journal_folder)) > 1000
+    with running(spread.order_handler, spread.matching["GOLD"]):
+        with OrderEntry(first.endpoints.order_entry, timeout=10) as orders:
+            orders.cancel_order("GOLD", client_order_id="0", account="ann")
+        wait_until_applied(spread, "GOLD", 5002)
+
+
+def test_each_host_has_its_own_status_and_the_first_tells_what_it_hears_of_the_others(spread: Spread) -> None:
+    def of_gold() -> DaemonHealth:
+        return next(each for each in check_health(spread.config, 0.2).daemons if each.daemon == "matching-GOLD")
+
+    with running(spread.order_handler, spread.matching["GOLD"]):
+        last = trade(spread, "GOLD")
+        wait_until(lambda: of_gold().processed == {"GOLD": last}, "the order handler has heard how far it is")
+        found = of_gold()
+        assert (found.alive, found.state, found.pid) == (True, "on host second, heard of", None)
+        health = check_health(spread.second, 0.2)
+        assert [(each.daemon, each.alive) for each in health.daemons] == [("matching-GOLD", True)]
+        assert health.host == "second"
+    assert of_gold().state == "on host second; the order handler, which would hear of it, does not run"
+
+
+def test_an_asset_of_another_host_is_added_in_the_files(spread: Spread) -> None:
+    for settings in ({"host": "second", "port": "13000"}, {}):
+        name = "TIN" if settings else "GOLD"
+        with pytest.raises(ListingError, match=f"{name} is matched on host second, .*: put its table into the file on"):
+            add_asset(spread.config, name, settings, 1.0)
+
+
+def test_verify_asks_for_what_is_on_another_host(spread: Spread) -> None:
+    with running(spread.order_handler, *spread.matching.values()):
+        wait_until_applied(spread, "GOLD", trade(spread, "GOLD"))
+    with pytest.raises(Unreadable, match="GOLD: its event log is on host second: copy that host's data folder"):
+        audit(spread.config, None)
+    summary = audit(spread.config, None, [spread.second.data], complete=True)
+    assert {one.asset: one.trades for one in summary.assets} == {"ACME": 0, "GOLD": 1}

@@ -73,6 +73,11 @@ def go_through(
         check_other_assets(config, journal, database, summary)
     for name in [asset] if asset is not None else [name for name in journal.queues if name != EXCHANGE]:
         folders = [config.event_log_folder(name), *older_segments(archives, "events", name)]
+        if not config.hosts.runs_matching(name) and not any(any(folder.glob("*.log")) for folder in folders):
+            raise Unreadable(
+                f"{name}: its event log is on host {config.hosts.of_asset(name)}: copy that host's data folder to this "
+                "one, and name the copy with --journal"
+            )
         one = AssetAudit(journal, journal.queues[name], folders, database)
         summary.assets.append(one.run(progress))
         note_asset(summary, one)

@@ -152,6 +152,13 @@ def add_asset(config: Config, name: str, settings: dict[str, str], timeout: floa
                 f"{listing.assets_file(config)}: has {name} already; change its table there, and leave out the "
                 "settings here"
             )
+        if config.hosts.needs_ports(name):
+            raise ListingError(
+                f"{listing.assets_file(config)}: {name} is matched on host {config.hosts.of_asset(name)}, or followed "
+                "from another: put its table into the file on every host; then, on its host, python -m daemons "
+                "configure and supervisorctl update; then restart order_handler, logger and notifier, which takes a "
+                "second or two and loses nothing"
+            )
         done = _step("list it at the order handler", lambda: admin.define(config.asset(name)))
         if text is not None:
             listing.write(config, text)
@@ -167,7 +174,8 @@ def remove_asset(config: Config, name: str, timeout: float) -> Done:
     """Take an asset off the list of the running exchange, with all its orders canceled; its history stays.
 
     Its program is stopped when it has applied all that came before, and the logger has stored that. No other program is
-    touched. Raises as `add_asset` does.
+    touched. Where its matching daemon is on another host, it runs on there until its table is taken out there too.
+    Raises as `add_asset` does.
     """
     admin = Admin(config, timeout=timeout)
     program = supervision.matching_program(name)
@@ -177,6 +185,7 @@ def remove_asset(config: Config, name: str, timeout: float) -> Done:
             text, config = listing.without_table(config, name)
         elif not supervision.program_file(config, program).exists():
             raise ListingError(f"{listing.assets_file(config)}: has no asset {name!r}, and none of that name runs")
+        elsewhere = not config.hosts.runs_matching(name)
         wait = _Wait(config, timeout)
         try:
             done = _step("take it off the list at the order handler", lambda: admin.delist(name))
@@ -185,8 +194,11 @@ def remove_asset(config: Config, name: str, timeout: float) -> Done:
                 raise
             done = Done()  # it is off the list already, as an earlier try left it
         last = done.sequences.get(name) or wait.taken(name)
-        if program in supervision.read_programs(config):
+        if elsewhere:
+            wait.until("its matching daemon applies all requests", lambda: wait.has_been_heard_of(name, last))
+        elif running := program in supervision.read_programs(config):
             wait.until("its matching daemon applies all requests", lambda: wait.has_applied(program, name, last))
+        if (elsewhere or running) and config.hosts.runs("logger"):
             wait.until("the logger stores all that came of them", lambda: wait.has_applied("logger", name, last))
         if text is not None:
             listing.write(config, text)
@@ -238,6 +250,11 @@ class _Wait:
             and page["state"] != CATCHING_UP
             and page["processed"].get(asset, 0) >= sequence
         )
+
+    def has_been_heard_of(self, asset: str, sequence: int) -> bool:
+        """Return whether the order handler has heard that an asset's requests are applied up to one."""
+        page = self._page("order_handler")
+        return page is not None and page["processed"].get(asset, 0) - page["behind"].get(asset, 0) >= sequence
 
     def taken(self, asset: str) -> int:
         """Return the last request of an asset that the order handler has taken, as of now. Raises Failed."""

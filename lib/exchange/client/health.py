@@ -45,7 +45,9 @@ class EndpointHealth(Struct, frozen=True):
 class Health(Struct, frozen=True):
     """`statuses` are the listed assets' trading statuses; empty where the query endpoint does not answer.
 
-    `slow_peers` are clients and subscribers that do not keep up with what they are sent.
+    `slow_peers` are clients and subscribers that do not keep up with what they are sent. `host` is the name of this
+    host where there are several: `daemons` are its own then, and, where the order handler is, the matching daemons of
+    the others, by what it has heard of them.
     """
 
     daemons: list[DaemonHealth]
@@ -53,25 +55,32 @@ class Health(Struct, frozen=True):
     query: EndpointHealth
     statuses: dict[str, str] = {}
     slow_peers: list[SlowPeer] = []
+    host: str = ""
 
 
 def check_health(config: Config, timeout: float) -> Health:
     """Read the pages in the data folder and ask both endpoints, each for at most `timeout` seconds."""
     pages = {page["daemon"]: page for page in read_pages(config.status_folder)}
-    names = ["order_handler", *(f"matching-{asset.asset}" for asset in config.assets), "logger", "notifier"]
+    runs = config.hosts.runs
+    names = ["order_handler"] if runs("order_handler") else []
+    names += [f"matching-{asset.asset}" for asset in config.assets_here]
+    names += [name for name in DOWNSTREAM if runs(name)]
     # Besides those of the configuration only what runs: the page of an asset that was taken off the list stays.
     names += sorted(name for name, page in pages.items() if name not in names and is_alive(page["pid"]))
+    elsewhere = {asset.asset for asset in config.assets} - {asset.asset for asset in config.assets_here}
     query, statuses = _query(config.endpoints.query, timeout)
     daemons = [_daemon(name, pages.get(name)) for name in names]
     daemons = [_compared(daemon, pages) if daemon.daemon in DOWNSTREAM else daemon for daemon in daemons]
-    if not config.database.dsn:
+    if runs("order_handler"):
+        daemons += _elsewhere(config, pages.get("order_handler"))
+    if not config.database.dsn and runs("postgres"):
         daemons.append(_postgres(config.data / "postgres" / "data" / "postmaster.pid"))
     return Health(
         daemons,
         _order_entry(config.endpoints.order_entry, timeout),
         query,
         # The query endpoint knows those that were taken off the list too.
-        {asset: status for asset, status in statuses.items() if f"matching-{asset}" in names},
+        {asset: status for asset, status in statuses.items() if f"matching-{asset}" in names or asset in elsewhere},
         slow_peers(
             (
                 config.endpoints.order_entry,
@@ -80,6 +89,7 @@ def check_health(config: Config, timeout: float) -> Health:
                 config.endpoints.query,
             )
         ),
+        config.hosts.here,
     )
 
 
@@ -109,6 +119,36 @@ def _daemon(name: str, page: Status | None) -> DaemonHealth:
         behind=page["behind"],
         details=page["details"],
     )
+
+
+def _elsewhere(config: Config, page: Status | None) -> list[DaemonHealth]:
+    """Return the matching daemons of other hosts, as the order handler's page knows them."""
+    found: list[DaemonHealth] = []
+    for name in [asset.asset for asset in config.assets if asset not in config.assets_here]:
+        host = config.hosts.of_asset(name)
+        daemon = f"matching-{name}"
+        if page is None or not is_alive(page["pid"]):
+            state = f"on host {host}; the order handler, which would hear of it, does not run"
+            found.append(DaemonHealth(daemon, alive=False, stale=False, state=state))
+            continue
+        taken, behind = page["processed"].get(name, 0), page["behind"].get(name, 0)
+        heard = page["details"].get("heard_seconds", {}).get(name)
+        age_ms = (time.time_ns() - page["time"]) // 1_000_000
+        heard_ms = None if heard is None else round(heard * 1000) + age_ms
+        alive = heard_ms is not None and heard_ms * 1_000_000 <= STALE_NS
+        said = "since the order handler started" if heard_ms is None else f"for {heard_ms / 1000:.0f} s"
+        found.append(
+            DaemonHealth(
+                daemon,
+                alive=alive,
+                stale=not alive,
+                state=f"on host {host}, heard of" if alive else f"on host {host}; not heard of {said}",
+                age_ms=heard_ms,
+                processed={name: taken - behind},
+                behind={name: behind},
+            )
+        )
+    return found
 
 
 def _compared(daemon: DaemonHealth, pages: dict[str, Status]) -> DaemonHealth:

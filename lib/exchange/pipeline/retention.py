@@ -9,6 +9,9 @@ A segment may go when it is old enough and everybody who reads it is past it:
 - the notifier, of an event log: a sound snapshot of it too (to delete, two).
 
 Only the oldest segments go, one after the other, never one from the middle. Seals stay.
+
+Of several hosts each keeps its own logs. What the daemons of another host are past, their snapshots say: copies of
+them, in the same place in this host's data folder. Without them, or with older ones, more is kept than need be.
 """
 
 import logging
@@ -69,10 +72,12 @@ class Retention:
         self.passed: dict[str, tuple[int, int]] = {}  # by asset: see `_passed`, of the journal and of the event log
 
     def plans(self) -> Iterator[Plan]:
-        """Yield what may go of each log: the event logs first. Raises Damaged."""
+        """Yield what may go of each of this host's logs: the event logs first. Raises Damaged."""
         for asset in self.disk.names(self.config.event_log_folder("")):
-            yield self._plan(f"event log of {asset}", self.config.event_log_folder(asset), 0)
-        yield self._plan("journal", self.config.journal_folder, KEPT_SEALED)
+            if self.config.hosts.runs_matching(asset):
+                yield self._plan(f"event log of {asset}", self.config.event_log_folder(asset), 0)
+        if self.config.hosts.runs("order_handler"):
+            yield self._plan("journal", self.config.journal_folder, KEPT_SEALED)
 
     def check(self, plan: Plan, destination: Path) -> None:
         """Raise ValueError where a plan's segments can't be moved because of what the destination has."""
@@ -128,12 +133,15 @@ class Retention:
             journal = folder == self.config.journal_folder
             passed = self._passed(stream.name, journal)
             if passed < last:
-                return f"{path.name} has {stream.name} up to {last}, and {self._snapshots()} matching are at {passed}"
+                return self._kept(path, stream.name, last, "matching", self.config.hosts.of_asset(stream.name), passed)
             if not journal and (passed := self._published(stream.name)) < last:
-                return (
-                    f"{path.name} has {stream.name} up to {last}, and {self._snapshots()} the notifier are at {passed}"
-                )
+                host = self.config.hosts.of_daemon("notifier")
+                return self._kept(path, stream.name, last, "the notifier", host, passed)
         return ""
+
+    def _kept(self, path: Path, asset: str, last: int, whose: str, host: str, passed: int) -> str:
+        where = "" if host == self.config.hosts.here else f" on host {host}, copied here,"
+        return f"{path.name} has {asset} up to {last}, and {self._snapshots()} {whose}{where} are at {passed}"
 
     def _snapshots(self) -> str:
         return "sound snapshots of" if self.copies == 1 else f"{self.copies} sound snapshots of"

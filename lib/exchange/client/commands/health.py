@@ -29,6 +29,8 @@ def status_command(timeout: float, as_json: bool) -> None:
             shown.add_row(*row(daemon))
         console().print(shown)
         click.echo()
+        if health.host:
+            click.echo(f"This is host {health.host}; the other hosts' own daemons are in their own status.")
         for name, endpoint in (("order entry", health.order_entry), ("query", health.query)):
             click.echo(describe(name, endpoint))
         for peer in health.slow_peers:
@@ -59,7 +61,7 @@ def row(daemon: DaemonHealth) -> list[str]:
     age = f"{daemon.age_ms / 1000:.1f} s old"
     return [
         daemon.daemon,
-        str(daemon.pid),
+        "-" if daemon.pid is None else str(daemon.pid),
         daemon.state,
         str(sum(daemon.processed.values())),
         str(sum(daemon.behind.values())),
