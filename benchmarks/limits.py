@@ -70,6 +70,17 @@ def echo_rates(seconds: float, repeats: int, clients: int = 1) -> list[float]:
         return rates
 
 
+def echo_latencies(rate: float, seconds: float) -> list[float]:
+    """Return the seconds from when each request was due to when a bare echo had sent it back, open-loop."""
+    messages = cycle(list(islice(requests("echo"), 10_000)))
+    with running_echo() as endpoint, zmq.Context() as context:
+        load = Load(context, endpoint)
+        load.run(WARM_SECONDS, messages.__next__)
+        latencies = load.open_loop(rate, seconds, messages.__next__).latencies
+        load.close()
+        return latencies
+
+
 def sync_latencies(folder: Path, rate: float, seconds: float) -> list[float]:
     """Return the seconds from when each record was due to when it was on disk, with nothing but the disk in between.
 

@@ -11,8 +11,8 @@ exchange's, since a disk has its moods. Same load means two things. The bare loo
 times, of the same size, in a file on the same disk that was filled with zeros before, and syncs whatever is due in one
 piece: nobody can do less for an ack. And meanwhile the exchange gets the same orders at the same rate, but in batches
 of 100: so matching, SQL and publishing go on as they do beside the order handler, PostgreSQL's own syncs included, and
-only the order handler's syncs, which the bare loop makes in its place, are missing. In a third kind of slice, for
-comparison, the bare loop has the machine for itself.
+only the order handler's syncs, which the bare loop makes in its place, are missing. For comparison, in a third kind of
+slice the bare loop has the machine for itself, and a bare echo is asked at the same rate.
 """
 
 import argparse
@@ -27,19 +27,20 @@ from benchmarks import figures
 from benchmarks.background import Background
 from benchmarks.exchange import Database, running
 from benchmarks.figures import Chart, Figure, Part, Table, percentile, shown
-from benchmarks.limits import echo_rates, sync_latencies
+from benchmarks.limits import echo_latencies, echo_rates, sync_latencies
 from benchmarks.load import ASSETS, BATCH, BATCHES_IN_FLIGHT, WINDOW, Load, Sent, batches, requests
 from exchange.config import Config
 
 PERCENTS = (0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 92.5, 95, 97.5, 98, 99, 99.5, 99.75, 99.9, 99.95, 99.99)
 ASKED_RATE = 1_000
+ECHO_SLICES = 2
 P50_BEYOND_MS, P99_BEYOND_MS = 0.3, 1.0
 
 
 @dataclass(frozen=True)
 class Sizes:
     clients: tuple[int, ...] = (1, 10, 100)
-    seconds: float = 1.5  # of each sample of acks/s
+    seconds: float = 1.2  # of each sample of acks/s
     repeats: int = 3
     echo_seconds: float = 0.5
     rates: tuple[int, ...] = (100, 1_000, 10_000)
@@ -185,6 +186,7 @@ def latency(
     acks = Slices("order to ack", [])
     loaded = Slices("bare fdatasync, same load", [])
     alone = Slices("bare fdatasync, idle machine", [])
+    echo = Slices("bare echo, idle machine", [echo_latencies(rate, seconds) for _ in range(ECHO_SLICES)])
     shares = []
     with Background(config.endpoints.order_entry, rate, f"g{rate}") as background:
         acknowledged = BATCH + load.open_loop(rate, warm_seconds, next_request).acks
@@ -215,26 +217,24 @@ def latency(
             note=f"load generator: {figures.median(shares):.0%} of a core",
         )
         part.figures.append(figure)
-        if rate == ASKED_RATE:
-            idle = replace(
-                figure,
-                limit_name=f"bare fdatasync on an idle machine, p{percent:g}",
-                limit_samples=alone.percentiles(percent),
-                limit_pooled=percentile(alone.ordered, percent) * 1000,
-                at_most=None,
-            )
-            part.figures.append(idle)
     part.charts.append(
         Chart(
             f"order_entry_latency_{rate}",
             f"Order to ack at {rate:,} orders/s, from when it was due",
             "percentile",
             "ms",
-            {each.name: each.curve() for each in (acks, loaded, alone)},
+            {each.name: each.curve() for each in (acks, loaded, alone, echo)},
             "percentiles",
-            dashed=[loaded.name, alone.name],
+            dashed=[loaded.name, alone.name, echo.name],
         )
     )
+    percents = [percent for percent in (50.0, 90.0, 99.0, 99.9) if len(acks.ordered) * (100 - percent) >= 100]
+    rows: list[list[str | float]] = [
+        [each.name, *(shown(percentile(each.ordered, percent) * 1000) for percent in percents)]
+        for each in (acks, loaded, alone, echo)
+    ]
+    head = [f"{rate:,} orders/s, ms", *(f"p{percent:g}" for percent in percents)]
+    part.tables.append(Table(f"Latency at {rate:,} orders/s, of all slices together", head, rows))
     return acknowledged
 
 

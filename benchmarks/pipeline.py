@@ -43,16 +43,17 @@ MS = 1000.0
 @dataclass(frozen=True)
 class Sizes:
     seconds: float = 60.0  # of sustained single orders
-    batch_seconds: float = 30.0
+    batch_seconds: float = 20.0
+    hops: int = 2  # slices of the bare hops
     slices: int = 6  # of latencies
     slice_seconds: float = 2.0
     echo_seconds: float = 1.0
     echo_repeats: int = 3
-    profile_seconds: float = 5.0  # of each profiler, 0: none
+    profile_seconds: float = 4.0  # of each profiler, 0: none
     warm_seconds: float = 1.0
 
 
-QUICK = Sizes(0.3, 0.3, 2, 0.2, 0.05, 1, 0.0, 0.1)
+QUICK = Sizes(0.3, 0.3, 1, 2, 0.2, 0.05, 1, 0.0, 0.1)
 
 
 class Pipeline:
@@ -98,7 +99,7 @@ def measure(quick: bool = False, sizes: Sizes | None = None, folder: Path | None
     sizes = sizes or (QUICK if quick else Sizes())
     part = Part("pipeline", "The whole pipeline")
     echoes = echo_rates(sizes.echo_seconds, sizes.echo_repeats)
-    hops = [sorted(hop_latencies(RATE, sizes.slice_seconds)) for _ in range(2)]
+    hops = [sorted(hop_latencies(RATE, sizes.slice_seconds)) for _ in range(sizes.hops)]
     with (
         running(ASSETS, folder) as (config, pids),
         zmq.Context() as context,
