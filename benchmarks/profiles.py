@@ -22,7 +22,7 @@ from benchmarks.figures import Table
 
 SPY_RATE = 200  # samples a second
 PERF_RATE = 499
-FUNCTIONS = 12  # of each daemon in the table
+FUNCTIONS = 10  # of each daemon in the table
 PARTS = 8
 START_SECONDS = 0.5  # until a profiler looks
 END_SECONDS = 30.0

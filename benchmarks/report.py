@@ -52,7 +52,8 @@ def render(name: str, document: Mapping[str, Any], parts: Mapping[str, Any], apa
     if name == "machine":
         return machine_table(document)
     if name == "asked":
-        return figure_table([figure for part in parts.values() for figure in part["figures"] if "reached" in figure])
+        asked = [figure for part in parts.values() for figure in part["figures"] if "reached" in figure]
+        return figure_table([{key: value for key, value in figure.items() if key != "note"} for figure in asked])
     part, _, title = name.partition(": ")
     if part not in parts:
         return "Not in this run.\n"
