@@ -141,7 +141,7 @@ IN_THE_STATE = {
     Terms: set(Terms.__struct_fields__),
 }
 DERIVED = {
-    Feed: {"bbo", "trade_topic", "order_topic", "private", "handlers"},
+    Feed: {"bbo", "trade_topic", "order_topic", "book_topic", "bbo_topic", "private", "handlers"},
     Ladder: {"side", "best", "bounds", "far", "keys", "hidden", "hidden_parts"},
     Topic: {"frame"},
 }

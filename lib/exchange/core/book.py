@@ -135,8 +135,9 @@ class Ladder:
 
     def reduce(self, order: Order, by: int) -> None:
         """Take `by` off what an order shows, its place in the queue kept; something must stay shown."""
-        assert 0 < by < order.leaves
-        order.leaves -= by
+        leaves = order.leaves
+        assert 0 < by < leaves
+        order.leaves = leaves - by
         level = self.levels[order.side * order.price]
         if level is not order:
             level.leaves -= by
@@ -239,22 +240,32 @@ class Ladder:
 
     def better(self, key: int) -> int | None:
         """Return the worst key that is better than one, None where there is none."""
-        for chunk in (*self.far[bisect_right(self.bounds, key) :], self.keys):
-            if chunk and chunk[-1] > key:
-                return chunk[bisect_right(chunk, key)]
-        return None
+        keys = self.keys
+        if not self.far or key >= keys[0]:
+            place = bisect_right(keys, key)
+            return keys[place] if place < len(keys) else None
+        place, chunk = self._chunk(key)
+        if chunk[-1] <= key:
+            chunk = self.far[place + 1] if place + 1 < len(self.far) else keys
+        return chunk[bisect_right(chunk, key)]
 
     def worse(self, key: int) -> int | None:
         """Return the best key that is worse than one, None where there is none."""
+        keys = self.keys
+        if not self.far or key > keys[0]:
+            place = bisect_left(keys, key)
+            return keys[place - 1] if place else None
         place, chunk = self._chunk(key)
-        if chunk and chunk[0] < key:
+        if chunk[0] < key:
             return chunk[bisect_left(chunk, key) - 1]
         return self.far[place - 1][-1] if place else None
 
     def at(self, price: int) -> tuple[int, int]:
         """Return the shown quantity at a price and the number of its orders, zeros where there is no level."""
         level = self.levels.get(self.side * price)
-        return (0, 0) if level is None else (level.leaves, len(orders_of(level)))
+        if level is None:
+            return (0, 0)
+        return (level.leaves, len(level.orders) if type(level) is Level else 1)
 
     def open_at(self, price: int) -> int:
         """Return the quantity at a price, hidden quantity included."""

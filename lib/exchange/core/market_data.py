@@ -12,9 +12,9 @@ from typing import Any
 
 from exchange.core import events, messages
 from exchange.core.asset import Asset
-from exchange.core.book import Book, Terms
-from exchange.core.events import EventRecord
-from exchange.core.execution_reports import PublishedOrder, Report, Reports, Topic, new_topic
+from exchange.core.book import Book, Level, Terms
+from exchange.core.events import EventRecord, OrderRested
+from exchange.core.execution_reports import PublishedOrder, Report, Reports, Topic
 from exchange.core.messages import PublicMessage, SideName
 from exchange.core.requests import (
     BUY,
@@ -31,8 +31,10 @@ from exchange.core.requests import (
 
 PUBLIC_TOPICS = ("trade", "bbo", "book", "order", "status")
 REMOVALS = frozenset((MassCancel, Expire, Delist))  # requests that take orders out of the book and do nothing else
+NOTHING = (0, 0)  # quantity and orders where there is no level
 NO_INDICATIVE = events.IndicativeChanged(0, 0, 0, 0)
 
+Best = tuple[int, int]  # price and shown quantity of the best level of a side
 Message = tuple[Topic, PublicMessage]
 
 
@@ -51,9 +53,10 @@ class Feed:
         self.time = 0
         self.entering: PublishedOrder | None = None  # live, not in the book yet; one at a time
         self.replaced: PublishedOrder | None = None  # left the book by an amend, and what it does next is not known yet
-        self.topics = {name: new_topic(f"{name}/{asset}/") for name in PUBLIC_TOPICS}
+        self.topics = {name: Topic(f"{name}/{asset}/") for name in PUBLIC_TOPICS}
         self.trade_topic, self.order_topic = self.topics["trade"], self.topics["order"]
-        self.bbo: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
+        self.book_topic, self.bbo_topic = self.topics["book"], self.topics["bbo"]
+        self.bbo: tuple[Best | None, Best | None] = (None, None)
         self.touched: dict[tuple[int, int], tuple[int, int] | None] = {}  # see _touch
         self.compares = False  # whether a level may be touched and be what it was
         self.public: list[Message] = []
@@ -83,8 +86,12 @@ class Feed:
         The caller empties the three lists.
         """
         self._begin(record)
+        events = record.events
+        if len(events) == 2 and type(events[1]) is OrderRested and type(record.request) is NewOrder:
+            self._entered_and_rested(record)
+            return
         handlers = self.handlers
-        for event in record.events:
+        for event in events:
             handlers[type(event)](record, event)
         self._finish(record)
 
@@ -105,11 +112,14 @@ class Feed:
         assert record.sequence == self.sequence + 1, f"{self.asset}: {record.sequence} after {self.sequence}"
         self.sequence = record.sequence
         self.time = record.time
-        # A new order that only rests adds to a level, one that makes a single trade takes off one: both change it.
         request_type = type(record.request)
-        self.compares = len(record.events) > 2 or request_type is not NewOrder
-        if request_type in REMOVALS:
-            self.book.begin_removing(len(record.events))
+        if request_type is NewOrder:
+            # One that only rests adds to a level, one that makes a single trade takes off one: both change it.
+            self.compares = len(record.events) > 2
+        else:
+            self.compares = True
+            if request_type in REMOVALS:
+                self.book.begin_removing(len(record.events))
 
     def _finish(self, record: EventRecord) -> None:
         if self.book.removing_many:
@@ -120,6 +130,32 @@ class Feed:
             self._publish_levels(record.time)
 
     # -- orders enter, trade, rest -------------------------------------------------------------------------------------
+
+    def _entered_and_rested(self, record: EventRecord) -> None:
+        """Do at once what a new order's two events come to when it only rests, as most do."""
+        time = record.time
+        order = self._new_order(record)
+        self.orders[order.order_id] = order
+        self.reports.report_new(order, time)
+        book = self.book
+        book.add(order)
+        side, price = order.side, order.price
+        name = SIDE_NAMES[side]
+        topic = self.order_topic
+        topic.sequence = number = topic.sequence + 1
+        added = messages.OrderAdded(self.asset, number, order.order_id, name, price, order.leaves, time)
+        self.public.append((topic, added))
+        bid, ask = self.bbo
+        if side > 0:
+            level = book.buys.levels[price]
+            if price == book.buys.best:
+                bid = (price, level.leaves)
+        else:
+            level = book.sells.levels[-price]
+            if -price == book.sells.best:
+                ask = (price, level.leaves)
+        orders = len(level.orders) if type(level) is Level else 1
+        self._publish_changes([(name, price, level.leaves, orders)], bid, ask, time)
 
     def _accepted(self, record: EventRecord, event: events.OrderAccepted) -> None:
         order = self._new_order(record)
@@ -167,20 +203,23 @@ class Feed:
             time,
         )
         self.public.append((topic, trade))
-        maker = self.orders[event.maker_order_id]
+        orders = self.orders
+        maker = orders[event.maker_order_id]
         self._execute(maker, event, time)
         taker = self.entering
         if taker is None:
-            taker = self.orders[event.taker_order_id]  # in an auction both rest
+            taker = orders[event.taker_order_id]  # in an auction both rest
             self._execute(taker, event, time)
         else:
             assert taker.order_id == event.taker_order_id
-            taker.leaves -= event.quantity
-            if not taker.leaves:
+            taker.leaves = leaves = taker.leaves - event.quantity
+            if not leaves:
                 self.entering = None
-                self._end(taker)
-        self.reports.report_trade(maker, event, "maker", time)
-        self.reports.report_trade(taker, event, "taker", time)
+                del orders[event.taker_order_id]
+                self.ended.append(taker)
+        report_trade = self.reports.report_trade
+        report_trade(maker, event, "maker", time)
+        report_trade(taker, event, "taker", time)
 
     def _execute(self, order: PublishedOrder, event: events.TradeExecuted, time: int) -> None:
         """Take a trade off a resting order, what it shows first.
@@ -201,7 +240,8 @@ class Feed:
             if terms is not None and terms.hidden:
                 terms.hidden -= quantity - shown
             if terms is None or not terms.hidden:
-                self._end(order)
+                del self.orders[order.order_id]
+                self.ended.append(order)
             quantity = shown
         if quantity:
             topic = self.order_topic
@@ -288,13 +328,14 @@ class Feed:
 
     def _leave(self, order: PublishedOrder, left: int, exec_type: str, reason: str, time: int) -> None:
         """End a live order, wherever it is, with `left` still open."""
-        assert order.open == left
+        terms = order.terms
+        assert left == (order.leaves if terms is None else order.open)
         if order is self.entering:
             self.entering = None
             if order is self.replaced:
                 self.replaced = None
                 self._publish_deletion(order, time)
-        elif order.waiting:
+        elif terms is not None and terms.waiting:
             del order.account.orders[order.order_id]
         else:
             self._touch(order)
@@ -302,10 +343,11 @@ class Feed:
             self._publish_deletion(order, time)
         cumulative = order.quantity - left
         order.leaves = 0
-        if order.terms is not None:
-            order.terms.hidden = 0
+        if terms is not None:
+            terms.hidden = 0
         self.reports.report_end(exec_type, order, cumulative, time, reason)
-        self._end(order)
+        del self.orders[order.order_id]
+        self.ended.append(order)
 
     def _cancel_rejected(self, record: EventRecord, event: events.CancelRejected) -> None:
         assert isinstance(record.request, CancelOrder)
@@ -387,7 +429,8 @@ class Feed:
 
     def _new_order(self, record: EventRecord) -> PublishedOrder:
         request = record.request
-        assert isinstance(request, NewOrder)
+        account = record.account
+        assert type(request) is NewOrder
         terms: Terms | None = None
         if request.instructions is not None:
             terms = Terms(
@@ -398,21 +441,17 @@ class Feed:
             )
         return PublishedOrder(
             request.order_id,
-            self.book.account(record.account),
+            self.book.accounts.get(account) or self.book.account(account),
             request.side,
             request.price,
             request.quantity,
             request.quantity,
             terms,
-            client_order_id=request.client_order_id,
-            order_type=request.order_type,
-            time_in_force=request.time_in_force,
-            topic=self.reports.topic(record.account),
+            request.client_order_id,
+            request.order_type,
+            request.time_in_force,
+            self.reports.topics.get(account) or self.reports.topic(account),
         )
-
-    def _end(self, order: PublishedOrder) -> None:
-        del self.orders[order.order_id]
-        self.ended.append(order)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -432,8 +471,9 @@ class Feed:
 
     def _publish_deletion(self, order: PublishedOrder, time: int) -> None:
         """An order has left the book, by its end or by an amend after which it trades or ends: it is not replaced."""
-        deleted = messages.OrderDeleted(self.asset, self._next("order"), order.order_id, time)
-        self.public.append((self.order_topic, deleted))
+        topic = self.order_topic
+        topic.sequence = number = topic.sequence + 1
+        self.public.append((topic, messages.OrderDeleted(self.asset, number, order.order_id, time)))
 
     def _touch(self, order: PublishedOrder) -> None:
         """Note an order's level, before it changes; and where that may come to nothing in the end, how the level was.
@@ -441,30 +481,58 @@ class Feed:
         An iceberg's next part, for one, may make up for all that was taken of the part before.
         """
         key = (order.side, order.price)
-        if key not in self.touched:
-            self.touched[key] = self.book.ladders[order.side].at(order.price) if self.compares else None
+        touched = self.touched
+        if not self.compares:
+            touched[key] = None
+        elif key not in touched:
+            touched[key] = self.book.ladders[order.side].at(order.price)
 
     def _publish_levels(self, time: int) -> None:
         """Publish the levels that the request has changed, and the best bid and offer where they have."""
         changes: list[tuple[SideName, int, int, int]] = []
-        ladders = self.book.ladders
+        bid, ask = self.bbo
+        book = self.book
         for (side, price), before in self.touched.items():
-            quantity, orders = now = ladders[side].at(price)
+            if side > 0:
+                ladder = book.buys
+                key = price
+            else:
+                ladder = book.sells
+                key = -price
+            level = ladder.levels.get(key)
+            if level is None:
+                now = NOTHING
+            elif type(level) is Level:
+                now = (level.leaves, len(level.orders))
+            else:
+                now = (level.leaves, 1)
             if now != before:
-                changes.append((SIDE_NAMES[side], price, quantity, orders))
+                changes.append((SIDE_NAMES[side], price, *now))
+                # A level that is worse than the best now is not the best, and where it was, a better one has come.
+                if key < ladder.best:
+                    pass
+                elif side > 0:
+                    bid = book.best(BUY)
+                else:
+                    ask = book.best(SELL)
         self.touched.clear()
-        if not changes:
-            return
-        topics = self.topics
-        topic = topics["book"]
+        if changes:
+            self._publish_changes(changes, bid, ask, time)
+
+    def _publish_changes(
+        self, changes: list[tuple[SideName, int, int, int]], bid: Best | None, ask: Best | None, time: int
+    ) -> None:
+        """Publish changes of levels, and the best bid and offer as they are now, where that is not how they were."""
+        public = self.public
+        topic = self.book_topic
         topic.sequence = number = topic.sequence + 1
-        self.public.append((topic, messages.BookUpdate(self.asset, number, changes, time)))
-        bbo = (self.book.best(BUY), self.book.best(SELL))
-        if bbo != self.bbo:
-            self.bbo = bbo
-            topic = topics["bbo"]
+        public.append((topic, messages.BookUpdate(self.asset, number, changes, time)))
+        was_bid, was_ask = self.bbo
+        if bid != was_bid or ask != was_ask:
+            self.bbo = (bid, ask)
+            topic = self.bbo_topic
             topic.sequence = number = topic.sequence + 1
-            self.public.append((topic, messages.Bbo(self.asset, number, bbo[0], bbo[1], time)))
+            public.append((topic, messages.Bbo(self.asset, number, bid, ask, time)))
 
     def check(self) -> None:
         """Assert what holds between requests. O(orders)."""
