@@ -38,6 +38,7 @@ from exchange.config import Config
 ASKED_SINGLE, ASKED_BATCHES, ASKED_TRADE_MS = 0.12, 0.25, 1.0
 RATE = 1_000
 MS = 1000.0
+SLICE_SECONDS = 10.0  # of a sustained load, about, between which it pauses for the answers under way
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def measure(quick: bool = False, sizes: Sizes | None = None, folder: Path | None
         pipeline.check(part)
         pipeline.close()
     report_sustained(part, single, batched, echoes)
+    report_history(part, single, batched)
     return part.as_json()
 
 
@@ -172,6 +174,15 @@ def trade_latency(part: Part, pipeline: Pipeline, sizes: Sizes, hops: list[list[
 # -- throughput --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Slice:
+    """Ten seconds or so of a sustained load: requests taken by its end, acks/s, CPU of an order in all daemons."""
+
+    requests: int
+    rate: float
+    microseconds: float
+
+
 @dataclass
 class Sustained:
     """What came of a sustained load: acks, seconds to the last one, to the last SQL row, to the last trade seen."""
@@ -183,9 +194,15 @@ class Sustained:
     to_trade: float
     microseconds: dict[str, float]  # CPU of an order, by program
     client_share: float
+    slices: list["Slice"]
 
     @property
-    def rate(self) -> float:
+    def rate_to_sql(self) -> float:
+        return self.acks / self.to_sql
+
+    @property
+    def rate_to_all(self) -> float:
+        """Orders a second until the last one's row is in SQL, and the last trade at the subscriber too."""
         return self.acks / max(self.to_sql, self.to_trade)
 
 
@@ -199,38 +216,49 @@ def sustained(part: Part, pipeline: Pipeline, sizes: Sizes, *, in_batches: bool)
     pipeline.settle(load.run(sizes.warm_seconds, next_message, window).acks)
     cpu, subscribed = Cpu(pipeline.pids), pipeline.subscriber.report().cpu_seconds
     start = time.monotonic()
-    sent = load.run(seconds, next_message, window)
-    in_sql, seen = pipeline.settle(sent.acks)
+    acks = messages = 0
+    client = 0.0
+    slices: list[Slice] = []
+    count = max(1, round(seconds / SLICE_SECONDS))
+    for _ in range(count):
+        slice_cpu = Cpu(pipeline.pids)
+        sent = load.run(seconds / count, next_message, window)
+        acks, messages, client = acks + sent.acks, messages + sent.messages, client + sent.cpu_seconds
+        used = sum(slice_cpu.microseconds(sent.acks).values())
+        slices.append(Slice(pipeline.stored + acks, sent.acks_per_second, used))
+    taken = time.monotonic() - start
+    in_sql, seen = pipeline.settle(acks)
     name = "batches" if in_batches else "single"
-    part.details[name] = {"messages": sent.messages, "acks": sent.acks, "seconds": sent.seconds}
+    part.details[name] = {"messages": messages, "acks": acks, "seconds": taken}
     subscriber = pipeline.subscriber.report().cpu_seconds - subscribed
     return Sustained(
         in_batches,
-        sent.acks,
-        sent.seconds,
+        acks,
+        taken,
         in_sql - start,
         seen - start,
-        cpu.microseconds(sent.acks, client=sent.cpu_seconds, subscriber=subscriber),
-        sent.cpu_share,
+        cpu.microseconds(acks, client=client, subscriber=subscriber),
+        client / taken,
+        slices,
     )
 
 
 def report_sustained(part: Part, single: Sustained, batched: Sustained, echoes: list[float]) -> None:
     for each, asked in ((single, ASKED_SINGLE), (batched, ASKED_BATCHES)):
         form = f"in batches of {BATCH}" if each.in_batches else "one by one"
-        part.figures.append(
-            Figure(
-                f"orders {form} to the last SQL row and the last trade at a subscriber, for {each.to_ack:.0f} s",
-                "orders/s",
-                [each.rate],
-                limit_name="bare echo, messages/s",
-                limit_samples=echoes,
-                at_least=asked,
-                note=f"{each.acks / each.to_ack:,.0f} durable acks/s; after the last ack, the last row came in "
-                f"{each.to_sql - each.to_ack:.2f} s, the last trade in {each.to_trade - each.to_ack:.2f} s; "
-                f"load generator: {each.client_share:.0%} of a core",
-            )
+        figure = Figure(
+            f"orders {form} to the last SQL row, for {each.to_ack:.0f} s",
+            "orders/s",
+            [each.rate_to_sql],
+            limit_name="bare echo, messages/s",
+            limit_samples=echoes,
+            at_least=asked,
+            note=f"{each.acks / each.to_ack:,.0f} durable acks/s; after the last ack, the last row came in "
+            f"{each.to_sql - each.to_ack:.2f} s, the last trade in {each.to_trade - each.to_ack:.2f} s; "
+            f"load generator: {each.client_share:.0%} of a core",
         )
+        name = f"orders {form} to the last SQL row and the last trade at a subscriber, for {each.to_ack:.0f} s"
+        part.figures += [figure, replace(figure, name=name, samples=[each.rate_to_all], at_least=None, note="")]
     programs = list(single.microseconds)
     rows: list[list[str | float]] = [
         [name, *(shown(each.microseconds[name]) for each in (single, batched))] for name in programs
@@ -252,6 +280,30 @@ def report_sustained(part: Part, single: Sustained, batched: Sustained, echoes: 
             "bars",
             y_scale="linear",
             categories=programs,
+        )
+    )
+
+
+def report_history(part: Part, single: Sustained, batched: Sustained) -> None:
+    """Show whether an order costs more, the more were taken before."""
+    part.figures.append(
+        Figure(
+            f"CPU time of an order in all daemons, {single.slices[-1].requests:,} requests taken, one by one",
+            "µs",
+            [single.slices[-1].microseconds],
+            limit_name=f"with {single.slices[0].requests:,}",
+            limit_samples=[single.slices[0].microseconds],
+        )
+    )
+    part.tables.append(
+        Table(
+            "Over the run",
+            ["orders", "requests taken by then", "acks/s", "CPU of an order in all daemons, µs"],
+            [
+                [form, f"{each.requests:,}", shown(each.rate), shown(each.microseconds)]
+                for form, run in (("one by one", single), (f"in batches of {BATCH}", batched))
+                for each in run.slices
+            ],
         )
     )
 
