@@ -35,8 +35,8 @@ class NotifierDaemon:
         self.notifier = Notifier(
             boards,
             EventSources(transport, config, {asset: board.wanted for asset, board in boards.items()}),
-            transport.client_publisher(config.endpoints.market_data, queue),
-            transport.client_publisher(config.endpoints.private, queue, zmq.XPUB),
+            transport.public_publisher(config.endpoints.market_data, queue),
+            transport.private_publisher(config.endpoints.private, queue),
             world.monotonic,
             world.time_ns,
             self.snapshots,
@@ -47,8 +47,10 @@ class NotifierDaemon:
         self.assets = AssetList(config)
         self.page = world.status_page(config.status_folder, "notifier")
         self.poller = transport.poller()
-        for socket in (*self.notifier.sources.sockets(), self.notifier.private, self.queries.clients):
+        for socket in (*self.notifier.sources.sockets(), self.queries.clients):
             self.poller.register(socket, zmq.POLLIN)
+        for publisher in (self.notifier.public, self.notifier.private):
+            self.poller.register(publisher.waitable, zmq.POLLIN)
         self.settled = False
         world.settle_memory()
 
@@ -69,12 +71,10 @@ class NotifierDaemon:
             socket = notifier.add(self.new_board(asset), asset.asset in self.logged_before)
             self.poller.register(socket, zmq.POLLIN)
         ready = dict(self.poller.poll(POLL_MS))
+        notifier.serve_subscribers()
         notifier.serve_events()
         if self.queries.clients in ready:
             self.queries.serve()
-        if notifier.private in ready:
-            for _ in sockets.drain(notifier.private, 1000):
-                pass  # who subscribes to what is not used; not read, it would pile up
         notifier.check_restored(monotonic())
         notifier.sources.ask(monotonic())
         notifier.heartbeat()

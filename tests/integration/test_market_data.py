@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zmq
 
 from exchange.core.asset import Asset
 from exchange.core.matching import Matching
@@ -239,8 +238,8 @@ def test_heartbeats_go_on_while_one_huge_request_is_published(tmp_path: Path, mo
         notifier = pipeline.Notifier(
             {},
             EventSources(transport, config),
-            transport.client_publisher(config.endpoints.market_data, 1_000_000),
-            transport.client_publisher(config.endpoints.private, 1_000_000, zmq.XPUB),
+            transport.public_publisher(config.endpoints.market_data, 1_000_000),
+            transport.private_publisher(config.endpoints.private, 1_000_000),
             time.monotonic,
             time.time_ns,
         )
@@ -251,6 +250,7 @@ def test_heartbeats_go_on_while_one_huge_request_is_published(tmp_path: Path, mo
         feed = Subscription(transport.context, config.endpoints.market_data, "order/ACME/", "heartbeat/")
 
         def subscribed() -> bool:
+            notifier.serve_subscribers()
             notifier.heartbeat()
             feed.drain()
             return bool(feed.arrived)

@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import zmq
 
 from exchange.config import Config
 from exchange.core.asset import Asset
@@ -277,11 +276,12 @@ class Life:
         self.board = AssetBoard(Asset(asset="ACME"), store, 20)
         self.snapshots.start(self.board)
         transport, endpoints = self.world.transport, config.endpoints
+        self.clients = transport.client_router(endpoints.query, 10)
         self.notifier = Notifier(
             {"ACME": self.board},
             EventSources(transport, config, {"ACME": self.board.wanted}),
-            transport.client_publisher(endpoints.market_data, 1000),
-            transport.client_publisher(endpoints.private, 1000, zmq.XPUB),
+            transport.public_publisher(endpoints.market_data, 1000),
+            transport.private_publisher(endpoints.private, 1000),
             self.world.monotonic,
             self.world.time_ns,
             self.snapshots,
@@ -386,7 +386,7 @@ def test_without_the_newest_chunk_a_start_goes_on_without_the_messages_of_before
         life.receive(log, len(log))
         assert not life.board.rebuilding
         assert life.board.store.earliest("order/ACME/") == number + 1
-        reply = Queries(life.notifier, life.notifier.public).answer(
+        reply = Queries(life.notifier, life.clients).answer(
             encode({"type": "retransmit", "topic": "order/ACME/", "from": number, "to": number + 1})
         )
         assert isinstance(reply, Reject)

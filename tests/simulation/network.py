@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from exchange.pipeline import sockets
 from tests.simulation.kernel import NEVER, Actor, Kernel
 
 if TYPE_CHECKING:
@@ -335,6 +336,21 @@ class Poller:
         return ready
 
 
+class Publisher:
+    """A socket in the place of a `FairPublisher`: nobody here is ahead of others for his place in an order."""
+
+    def __init__(self, socket: Any) -> None:
+        self.waitable = socket
+
+    def send(self, topic: bytes, payload: bytes) -> None:
+        self.waitable.send(topic, SNDMORE)
+        self.waitable.send(payload)
+
+    def serve(self) -> None:
+        for _ in sockets.drain(self.waitable, 1000):
+            pass  # as the real one, it takes what has been subscribed to
+
+
 class SimTransport:
     """The sockets of one life of a daemon, as `exchange.pipeline.sockets.Transport` makes them."""
 
@@ -360,8 +376,11 @@ class SimTransport:
     def client_router(self, endpoint: str, reply_queue: int) -> Any:
         return self._bound(zmq.ROUTER, endpoint, CLIENT)
 
-    def client_publisher(self, endpoint: str, send_queue: int, kind: int = zmq.PUB) -> Any:
-        return self._bound(kind, endpoint, CLIENT)
+    def public_publisher(self, endpoint: str, send_queue: int) -> Any:
+        return Publisher(self._bound(zmq.XPUB, endpoint, CLIENT))
+
+    def private_publisher(self, endpoint: str, send_queue: int) -> Any:
+        return Publisher(self._bound(zmq.XPUB, endpoint, CLIENT))
 
     def push(self, endpoint: str) -> Any:
         return self._bound(zmq.PUSH, endpoint)

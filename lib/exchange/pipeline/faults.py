@@ -24,6 +24,7 @@ from exchange.config import ConfigError
 from exchange.pipeline import sockets
 from exchange.pipeline.codec import stream_message
 from exchange.pipeline.disk import Disk
+from exchange.pipeline.fair_publisher import FairPublisher
 
 Writer = TypeVar("Writer")
 
@@ -324,14 +325,26 @@ class FaultyTransport(sockets.Transport):
     def publisher(self, endpoint: str) -> zmq.Socket[bytes]:
         return self._watch(super().publisher(endpoint), self._publish_events)
 
-    def client_publisher(self, endpoint: str, send_queue: int, kind: int = zmq.PUB) -> zmq.Socket[bytes]:
-        socket = super().client_publisher(endpoint, send_queue, kind)
-        return self._watch(socket, self._publish if kind == zmq.PUB else self._publish_privately)
+    def public_publisher(self, endpoint: str, send_queue: int, places: int = sockets.FAIR_PLACES) -> FairPublisher:
+        return self._watch_publisher(super().public_publisher(endpoint, send_queue, places), self._publish)
+
+    def private_publisher(self, endpoint: str, send_queue: int) -> FairPublisher:
+        return self._watch_publisher(super().private_publisher(endpoint, send_queue), self._publish_privately)
 
     def _watch(self, socket: zmq.Socket[bytes], before_send: Callable[[bytes, int], None]) -> zmq.Socket[bytes]:
         assert isinstance(socket, FaultySocket)
         socket.before_send = before_send
         return socket
+
+    def _watch_publisher(self, publisher: FairPublisher, before_send: Callable[[bytes], None]) -> FairPublisher:
+        real = publisher.send
+
+        def send(topic: bytes, payload: bytes) -> None:
+            before_send(topic)
+            real(topic, payload)
+
+        publisher.send = send  # type: ignore[method-assign]
+        return publisher
 
     def _reply(self, frame: bytes, flags: int) -> None:
         if flags & sockets.SNDMORE:  # the envelope
@@ -349,10 +362,9 @@ class FaultyTransport(sockets.Transport):
         if not frame.endswith(HEARTBEAT_END):
             self.armed.end_at("matching.between_log_and_publish")
 
-    def _publish(self, frame: bytes, flags: int) -> None:
-        if flags & sockets.SNDMORE and not frame.startswith(b"heartbeat/"):
+    def _publish(self, topic: bytes) -> None:
+        if not topic.startswith(b"heartbeat/"):
             self.armed.end_at("notifier.between_fold_and_publish")
 
-    def _publish_privately(self, frame: bytes, flags: int) -> None:
-        if flags & sockets.SNDMORE:
-            self.armed.end_at("notifier.between_public_and_private")
+    def _publish_privately(self, topic: bytes) -> None:
+        self.armed.end_at("notifier.between_public_and_private")

@@ -8,10 +8,10 @@ import zmq
 from exchange.config import Config
 from exchange.core import messages
 from exchange.core.events import EventRecord
-from exchange.pipeline import sockets
 from exchange.pipeline.board import AssetBoard, proof_of
 from exchange.pipeline.codec import encode
 from exchange.pipeline.disk import Disk
+from exchange.pipeline.fair_publisher import FairPublisher
 from exchange.pipeline.notifier_snapshots import NotifierSnapshots
 from exchange.pipeline.sources import EventSources
 from exchange.pipeline.stream import LOST_END_SECONDS
@@ -37,14 +37,14 @@ def logged_assets(disk: Disk, config: Config) -> frozenset[str]:
 
 
 class Notifier:
-    """Publishes on two sockets, one for the public and one for the private topics."""
+    """Publishes with two publishers, one for the public and one for the private topics."""
 
     def __init__(
         self,
         boards: dict[str, AssetBoard],
         sources: EventSources,
-        public: zmq.Socket[bytes],
-        private: zmq.Socket[bytes],
+        public: FairPublisher,
+        private: FairPublisher,
         monotonic: Callable[[], float],
         time_ns: Callable[[], int],
         snapshots: NotifierSnapshots | None = None,
@@ -54,7 +54,6 @@ class Notifier:
         self.sources = sources
         self.public = public
         self.private = private
-        self.send_public, self.send_private = sockets.bare_send(public), sockets.bare_send(private)
         self.published = 0
         self.monotonic = monotonic
         self.time_ns = time_ns
@@ -85,8 +84,14 @@ class Notifier:
             if asset in self.added:
                 self.boards[asset] = self.added.pop(asset)
             self.publish(self.boards[asset], records)
+            self.serve_subscribers()
             if self.monotonic() > until:
                 return
+
+    def serve_subscribers(self) -> None:
+        """Take note of who came, went, and subscribed to what."""
+        self.public.serve()
+        self.private.serve()
 
     def publish(self, board: AssetBoard, records: Sequence[EventRecord]) -> None:
         """Fold records in and publish their messages, unless they are of before the start.
@@ -162,20 +167,19 @@ class Notifier:
             board.retain_ended()
 
     def _publish_public(self, board: AssetBoard, live: bool) -> None:
-        add, send, trades = board.store.add, self.send_public, board.trades
+        add, send, trades = board.store.add, self.public.send, board.trades
         for topic, message in board.feed.public:
             payload = encode(message)
             add(topic.name, message.sequence, payload)  # type: ignore[union-attr] # all but heartbeats have one
             if type(message) is messages.Trade:
                 trades.append(payload)
             if live:
-                send(topic.frame, sockets.SNDMORE)
-                send(payload)
+                send(topic.frame, payload)
         self.published += live * len(board.feed.public)
         board.feed.public.clear()
 
     def _publish_private(self, board: AssetBoard, live: bool) -> None:
-        add, send = board.store.add, self.send_private
+        add, send = board.store.add, self.private.send
         for topic, report, order in board.feed.private:
             payload = encode(report)
             add(topic.name, report.sequence, payload)
@@ -184,8 +188,7 @@ class Notifier:
                 if report.exec_type in FIRST_REPORTS:
                     board.orders[f"{report.account}/{order.client_order_id}"] = order.order_id
             if live:
-                send(topic.frame, sockets.SNDMORE)
-                send(payload)
+                send(topic.frame, payload)
         self.published += live * len(board.feed.private)
         board.feed.private.clear()
 
@@ -196,8 +199,7 @@ class Notifier:
             return
         self.heartbeat_due = now + HEARTBEAT_SECONDS
         message = messages.Heartbeat(self.time_ns(), self.public_sequences())
-        self.public.send(HEARTBEAT_TOPIC, sockets.SNDMORE)
-        self.public.send(encode(message))
+        self.public.send(HEARTBEAT_TOPIC, encode(message))
 
     def public_sequences(self) -> dict[str, int]:
         """Return the last number of each public topic, but for those of assets that are being rebuilt."""

@@ -6,11 +6,16 @@ and ten times what asyncio does.
 
 import ctypes
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import zmq
+
+from exchange.pipeline.fair_publisher import FairPublisher
+from exchange.pipeline.shared_port import Listener, Steering, can_share, listen
 
 NOBLOCK = int(zmq.NOBLOCK)  # numbers: to join two of pyzmq's flags costs as much as to send a frame
 SNDMORE = int(zmq.SNDMORE)
@@ -22,6 +27,9 @@ RECEIVE_QUEUE = 1_000  # requests of one client, beyond which TCP holds it back
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 2 * MAX_REQUEST_BYTES  # what is too long is answered up to here; beyond, the connection ends
 MAX_CONTROL_BYTES = 4096
+FAIR_PLACES = (
+    16  # sockets of a publisher that are served in turn: each costs a send of each message once it has a client
+)
 MAX_REPORT_BYTES = 1024 * 1024  # between daemons: the longest is of 5,000 accounts' open orders
 
 
@@ -40,6 +48,7 @@ class Transport:
 
     def __init__(self) -> None:
         self.context = new_context()
+        self.fair_publishers: list[FairPublisher] = []
 
     def poller(self) -> zmq.Poller:
         return zmq.Poller()
@@ -52,12 +61,56 @@ class Transport:
         _keep_alive(socket)
         return _bind(socket, endpoint)
 
-    def client_publisher(self, endpoint: str, send_queue: int, kind: int = zmq.PUB) -> zmq.Socket[bytes]:
-        """A PUB or XPUB that clients subscribe to; a slow one loses messages, and nobody else does."""
-        socket = self._new(kind, send_queue, RECEIVE_QUEUE)
+    def public_publisher(self, endpoint: str, send_queue: int, places: int = FAIR_PLACES) -> FairPublisher:
+        """What clients subscribe to with a SUB; a slow one loses messages, and nobody else does.
+
+        No subscriber is systematically ahead of the others. Where the system can't share a port, there is one place,
+        and they are served in the order in which they came.
+        """
+        if not can_share():
+            places = 1
+        listeners = self._listen(endpoint, places) if places > 1 else []
+        publishers = [self._client_publisher(send_queue) for _ in range(places)]
+        steering = Steering(listeners[0]) if listeners else None
+        for publisher, listener in zip(publishers, listeners, strict=False):
+            publisher.use_fd = listener.detach()  # libzmq closes it with the socket
+        for publisher in publishers:
+            _bind(publisher, endpoint)
+        return self._fair(publishers, steering.to if steering else None)
+
+    def private_publisher(self, endpoint: str, send_queue: int) -> FairPublisher:
+        """The same for topics that each have one follower or two: there is no order to be fair in, so one socket."""
+        return self._fair([_bind(self._client_publisher(send_queue), endpoint)])
+
+    def _client_publisher(self, send_queue: int) -> zmq.Socket[bytes]:
+        socket = self._new(zmq.XPUB, send_queue, RECEIVE_QUEUE)
         socket.maxmsgsize = MAX_CONTROL_BYTES
         _keep_alive(socket)
-        return _bind(socket, endpoint)
+        return socket
+
+    def _fair(
+        self, publishers: Sequence[zmq.Socket[bytes]], steer: Callable[[Sequence[int]], None] | None = None
+    ) -> FairPublisher:
+        publisher = FairPublisher(publishers, [bare_send(each) for each in publishers], steer)
+        self.fair_publishers.append(publisher)
+        return publisher
+
+    def _listen(self, endpoint: str, count: int) -> list[Listener]:
+        """Return so many sockets that listen on an endpoint together. Raises OSError where nobody can listen there."""
+        host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+        try:
+            return listen(self._address(host), int(port), count)
+        except OSError as error:
+            raise _no_listening(endpoint, error.errno, os.strerror(error.errno or 0)) from None
+
+    def _address(self, host: str) -> str:
+        """Return the address that libzmq would bind to for a host, which may be a name, an interface, or `*`."""
+        with suppress(ValueError):
+            return str(ip_address(host.strip("[]")))
+        with self._new(zmq.PUB, 1, 1) as probe:
+            _bind(probe, f"tcp://{host}:*")
+            bound = str(probe.getsockopt_string(zmq.LAST_ENDPOINT))
+        return bound.removeprefix("tcp://").rpartition(":")[0].strip("[]")
 
     def push(self, endpoint: str) -> zmq.Socket[bytes]:
         return _bind(_between_hosts(self._new(zmq.PUSH, INTERNAL_QUEUE, 1)), endpoint)
@@ -90,6 +143,8 @@ class Transport:
 
     def close(self) -> None:
         """Close every socket. What was not sent yet is dropped."""
+        while self.fair_publishers:
+            self.fair_publishers.pop().close()
         self.context.destroy(linger=0)
 
     def _new(self, kind: int, send: int, receive: int) -> zmq.Socket[bytes]:
@@ -108,12 +163,14 @@ def _bind(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        raise OSError(
-            error.errno, f"can't listen on {endpoint}: {error.strerror}; is another exchange there?"
-        ) from None
+        raise _no_listening(endpoint, error.errno, error.strerror) from None
     if endpoint.startswith("ipc://"):
         Path(endpoint.removeprefix("ipc://")).chmod(0o600)
     return socket
+
+
+def _no_listening(endpoint: str, number: int | None, text: str | None) -> OSError:
+    return OSError(number, f"can't listen on {endpoint}: {text}; is another exchange there?")
 
 
 def _keep_alive(socket: zmq.Socket[bytes]) -> None:

@@ -1,0 +1,217 @@
+"""A publisher that gives nobody a place at the front: many PUB sockets behind one port, served in an order by lot.
+
+ZeroMQ's PUB writes each message to its subscribers in one order, always the same: whoever is first there is first at
+every trade. So there are several sockets, which listen on the same port (`shared_port`); a new subscriber ends at one
+of those with the fewest connections, knows nothing of it, and needs nothing but a SUB. For each message the order of
+the sockets is drawn anew. Up to as many subscribers as there are sockets, each has one to itself; of more, those of one
+socket follow each other closely, and only their order among each other is always the same.
+
+A socket that nobody of a topic is connected to is passed over: a message that nobody wants costs a look into a table.
+Who follows what is heard from the sockets (XPUB) and is only ever added to, until a socket has no connection left:
+libzmq's word that the last follower of a topic is gone can be had by any subscriber that says so.
+"""
+
+import random
+import select
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+
+NOBLOCK = int(zmq.NOBLOCK)
+SNDMORE = int(zmq.SNDMORE)
+POLLIN = int(zmq.POLLIN)
+CAME, WENT = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
+EVENT = struct.Struct("=HI")
+SUBSCRIBE = b"\1"
+MOST_TOPICS = 20_000  # remembered of a socket's subscriptions; one with more is sent everything, and libzmq chooses
+LONGEST_TOPIC_BYTES = 100  # more than any has: what is longer is the beginning of none
+MOST_ROUTES = 200_000  # topics of which it is remembered where they go
+AT_ONCE = 1_000  # subscriptions taken from a socket before others have their turn
+
+Send = Callable[..., Any]
+
+
+class Member:
+    """One of the sockets: how many connections it has, and what they have subscribed to."""
+
+    __slots__ = ("connections", "get", "monitor", "send", "socket", "topics")
+
+    def __init__(self, socket: zmq.Socket[bytes], send: Send) -> None:
+        self.socket = socket
+        self.send = send
+        self.get = socket.getsockopt
+        self.connections = 0
+        self.topics: set[bytes] = set()
+        # A subscription to what somebody else follows is told as well: that one may be leaving just now.
+        socket.xpub_verbose = True
+        address = f"inproc://monitor-{id(self)}"
+        socket.monitor(address, CAME | WENT)
+        self.monitor = socket.context.socket(zmq.PAIR)
+        self.monitor.linger = 0
+        self.monitor.rcvhwm = 0  # libzmq would wait for room, with all its connections; it tells little, and rarely
+        self.monitor.connect(address)
+
+    def count_connections(self) -> None:
+        recv = self.monitor.recv
+        try:
+            while True:
+                event, _ = EVENT.unpack(recv(NOBLOCK))
+                recv(NOBLOCK)  # the endpoint
+                self.connections += 1 if event == CAME else -1
+        except zmq.Again:
+            pass
+
+    def take_subscriptions(self) -> bool:
+        """Take what has been subscribed to, a part of it where that is much; return whether any of it is new.
+
+        Called after `count_connections`: so the topics of somebody who has just come are never those that are forgotten
+        with the last connection.
+        """
+        topics, recv = self.topics, self.socket.recv
+        before = len(topics)
+        try:
+            for _ in range(AT_ONCE):
+                message = recv(NOBLOCK)
+                if message[:1] == SUBSCRIBE and len(message) <= LONGEST_TOPIC_BYTES and len(topics) < MOST_TOPICS:
+                    topics.add(message[1:])
+        except zmq.Again:
+            pass
+        if before < MOST_TOPICS <= len(topics):
+            topics.add(b"")
+        return len(topics) > before
+
+    def follows(self, topic: bytes) -> bool:
+        return any(topic[:length] in self.topics for length in range(len(topic) + 1))
+
+    def close(self) -> None:
+        self.socket.disable_monitor()  # before its other end is closed, or libzmq waits for that for ever
+        self.monitor.close()
+
+
+class Route:
+    """Where messages of a topic go, and in which order the next one does.
+
+    Of a random order of the sockets, and of its reverse, each message takes a rotation by lot; after as many messages
+    as there are sockets the order is drawn anew. So every place is as likely as another, for each socket and before
+    each other one, nobody can know the next, and it costs a tenth of a shuffle.
+    """
+
+    __slots__ = ("chance", "count", "forward", "left", "reverse", "sends")
+
+    def __init__(self, sends: Sequence[Send], chance: random.Random) -> None:
+        self.sends = list(sends)
+        self.count = len(self.sends)
+        self.chance = chance
+        self.left = 0
+
+    def order(self) -> list[Send]:
+        count, chance = self.count, self.chance.random
+        if self.left == 0:
+            self.left = count
+            self.chance.shuffle(self.sends)
+            self.forward = 2 * self.sends
+            self.reverse = self.forward[::-1]
+        self.left -= 1
+        start = int(chance() * 2 * count)
+        if start < count:
+            return self.forward[start : start + count]
+        return self.reverse[start - count : start]
+
+
+class FairPublisher:
+    """Publishes on the sockets it is given, all bound, all XPUB, with what sends a frame on each.
+
+    `steer` is told the numbers of the sockets that are to take the next connections. `serve` is to be called in each
+    turn, and when `waitable`, a descriptor, is ready to be read.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[zmq.Socket[bytes]],
+        sends: Sequence[Send],
+        steer: Callable[[Sequence[int]], None] | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        self.chance = chance or random.Random()
+        self.steer = steer
+        self.members = [Member(socket, send) for socket, send in zip(sockets, sends, strict=True)]
+        self.active: list[Member] = []  # those with a connection
+        self.emptiest: list[int] = []
+        self.routes: dict[bytes, Route | None] = {}
+        self.arrivals = select.epoll()
+        self.waitable = self.arrivals.fileno()
+        self.member_of: dict[int, Member] = {}
+        for member in self.members:
+            for socket in (member.socket, member.monitor):
+                descriptor = int(socket.getsockopt(zmq.FD))
+                self.member_of[descriptor] = member
+                self.arrivals.register(descriptor, select.EPOLLIN)
+            self._take_note(member)
+        self._steer()
+
+    def send(self, topic: bytes, payload: bytes) -> None:
+        """Publish a message: to whoever has subscribed to its topic or the beginning of that, by the last `serve`.
+
+        Never waits: a subscriber that has no room loses the message.
+        """
+        try:
+            route = self.routes[topic]
+        except KeyError:
+            route = self._find_route(topic)
+        if route is None:
+            return
+        if route.count == 1:
+            send = route.sends[0]
+            send(topic, SNDMORE)
+            send(payload)
+            return
+        for send in route.order():
+            send(topic, SNDMORE)
+            send(payload)
+
+    def serve(self) -> None:
+        """Take note of who came and went, and of what they follow."""
+        changed = False
+        for descriptor, _ in self.arrivals.poll(0):
+            changed |= self._take_note(self.member_of[descriptor])
+        for member in self.active:
+            # What came while messages were sent is in the socket, and its descriptor does not tell any more.
+            if member.get(zmq.EVENTS) & POLLIN:  # type: ignore[operator] # a number
+                changed |= self._take_note(member)
+        if changed:
+            self.routes.clear()
+            self.active = [member for member in self.members if member.connections]
+            self._steer()
+
+    def close(self) -> None:
+        """Let go of what watches the sockets, which are not closed. Nothing else is called afterwards."""
+        self.arrivals.close()
+        for member in self.members:
+            member.close()
+
+    def _take_note(self, member: Member) -> bool:
+        """Return whether a member's connections or topics are others than they were."""
+        before = member.connections
+        member.count_connections()
+        if not member.connections:
+            member.topics.clear()
+        return member.take_subscriptions() or member.connections != before
+
+    def _find_route(self, topic: bytes) -> Route | None:
+        if len(self.routes) >= MOST_ROUTES:
+            self.routes.clear()
+        sends = [member.send for member in self.members if member.follows(topic)]
+        route = self.routes[topic] = Route(sends, self.chance) if sends else None
+        return route
+
+    def _steer(self) -> None:
+        """Have new connections come to the sockets that have the fewest."""
+        if self.steer is None:
+            return
+        fewest = min(member.connections for member in self.members)
+        emptiest = [number for number, member in enumerate(self.members) if member.connections == fewest]
+        if emptiest != self.emptiest:
+            self.emptiest = emptiest
+            self.steer(emptiest)
