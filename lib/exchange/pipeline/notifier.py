@@ -84,7 +84,6 @@ class Notifier:
             if asset in self.added:
                 self.boards[asset] = self.added.pop(asset)
             self.publish(self.boards[asset], records)
-            self.serve_subscribers()
             if self.monotonic() > until:
                 return
 
