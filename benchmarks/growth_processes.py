@@ -40,10 +40,10 @@ KILOBYTE = 1000
 class Sizes:
     accounts: tuple[int, ...] = (1, 10, 100, 1_000, 10_000, 100_000)
     assets: tuple[int, ...] = (1, 10, 50)
-    history: tuple[int, ...] = (10_000, 100_000, 400_000)
+    history: tuple[int, ...] = (10_000, 100_000, 300_000)
     subscribers: int = 1_000
     resting: int = 50_000
-    orders: int = 20_000  # of each sample
+    orders: int = 15_000  # of each sample
     repeats: int = 2
 
 
