@@ -26,7 +26,7 @@ import zmq
 
 from benchmarks import figures
 from benchmarks.exchange import Cpu, Database, running
-from benchmarks.figures import Chart, Figure, Part, Table, percentile, shown
+from benchmarks.figures import Chart, Figure, Part, Table, shown
 from benchmarks.limits import echo_rates
 from benchmarks.load import ASSETS, BATCH, BATCHES_IN_FLIGHT, WINDOW, Load, batches, order_ids, requests
 from benchmarks.order_entry import Slices
@@ -37,7 +37,6 @@ from exchange.config import Config
 
 ASKED_SINGLE, ASKED_BATCHES, ASKED_TRADE_MS = 0.12, 0.25, 1.0
 RATE = 1_000
-MS = 1000.0
 SLICE_SECONDS = 10.0  # of a sustained load, about, between which it pauses for the answers under way
 
 
@@ -153,7 +152,6 @@ def trade_latency(part: Part, pipeline: Pipeline, sizes: Sizes, hops: list[list[
                     limit_name=f"the hops from order handler to subscriber with nothing in them, p{percent:g}",
                     limit_samples=bare.percentiles(percent),
                     compared="alone",
-                    pooled=percentile(slices.ordered, percent) * MS,
                     at_most=at_most,
                 )
             )
