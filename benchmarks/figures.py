@@ -103,7 +103,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture: named series of points; `name` becomes the file's name, without a dot or a slash.
+    """A picture: named series of points; `name`, and the part's, become the file's name.
 
     `kind`: "line" joins the points; "percentiles" draws values (y) over percentiles (x, 0 to below 100, spread by their
     nines as HdrHistogram does); "bars" puts bars side by side, x being the place in `categories`.

@@ -108,7 +108,7 @@ def report_cost(part: Part, name: str, what: str, costs: Sequence[Cost]) -> None
     programs = list(first.microseconds[0])
     series = {"all": [(float(each.size), figures.median(each.totals)) for each in costs]}
     series |= {name: [(float(each.size), max(each.of(name), 0.01)) for each in costs] for name in programs}
-    part.charts.append(Chart(f"growth_{name}", f"CPU time of an order against {what}", what, "µs", series))
+    part.charts.append(Chart(name, f"CPU time of an order against {what}", what, "µs", series))
     rows: list[list[str | float]] = [
         [f"{each.size:,}", shown(figures.median(each.totals)), *(shown(each.of(name)) for name in programs)]
         for each in costs
@@ -287,7 +287,7 @@ def grow_history(part: Part, sizes: Sizes) -> None:
         name: [(float(size), start[name]) for size, start in zip(taken, starts, strict=True)] for name in starts[0]
     }
     part.charts.append(
-        Chart("growth_start", "From a start to work, after kill -9 of all", "requests taken before", "s", series)
+        Chart("start", "From a start to work, after kill -9 of all", "requests taken before", "s", series)
     )
     for name in starts[0]:
         part.figures.append(

@@ -138,7 +138,7 @@ def report_throughput(part: Part, sent: dict[tuple[int, bool], list[Sent]], echo
     )
     part.charts.append(
         Chart(
-            "order_entry_acks",
+            "acks",
             "Durable acks/s",
             "clients",
             "acks/s",
@@ -224,7 +224,7 @@ def latency(
         part.figures.append(figure)
     part.charts.append(
         Chart(
-            f"order_entry_latency_{rate}",
+            f"latency_{rate}",
             f"Order to ack at {rate:,} orders/s, from when it was due",
             "percentile",
             "ms",

@@ -157,7 +157,7 @@ def trade_latency(part: Part, pipeline: Pipeline, sizes: Sizes, hops: list[list[
             )
     part.charts.append(
         Chart(
-            "pipeline_trade_latency",
+            "trade_latency",
             f"A trade at the subscriber, {RATE:,} orders/s",
             "percentile",
             "ms",
@@ -265,7 +265,7 @@ def report_sustained(part: Part, single: Sustained, batched: Sustained, echoes: 
     part.tables.append(Table("CPU time of an order, µs", ["program", "one by one", f"in batches of {BATCH}"], rows))
     part.charts.append(
         Chart(
-            "pipeline_cpu",
+            "cpu",
             "CPU time of an order",
             "",
             "µs",

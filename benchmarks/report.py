@@ -36,7 +36,7 @@ def write(document: Mapping[str, Any], page: Path = PAGE) -> None:
     folder.mkdir(exist_ok=True)
     for part in parts.values():
         for chart in part["charts"]:
-            (folder / f"{chart['name']}.svg").write_text(draw(read_chart(chart)), "utf-8")
+            (folder / chart_file(part, chart)).write_text(draw(read_chart(chart)), "utf-8")
     (folder / "results.json").write_text(json.dumps(rounded(document), indent=1) + "\n", "utf-8")
     text = page.read_text("utf-8")
     apart = {name for _, name, _ in BLOCK.findall(text)}
@@ -63,7 +63,7 @@ def render(name: str, document: Mapping[str, Any], parts: Mapping[str, Any], apa
             return "Not in this run.\n"
         return plain_table(tables[0]["head"], tables[0]["rows"])
     texts = [figure_table(parts[part]["figures"])]
-    texts += [f"![{chart['title']}]({folder}/{chart['name']}.svg)\n" for chart in parts[part]["charts"]]
+    texts += [f"![{chart['title']}]({folder}/{chart_file(parts[part], chart)})\n" for chart in parts[part]["charts"]]
     for table in parts[part]["tables"]:
         if f"{part}: {table['title']}" not in apart:
             texts.append(f"**{table['title']}**\n\n{plain_table(table['head'], table['rows'])}")
@@ -124,6 +124,10 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str | float]]) -> s
         cells = [cell if isinstance(cell, str) else shown(cell) for cell in row]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def chart_file(part: Mapping[str, Any], chart: Mapping[str, Any]) -> str:
+    return f"{part['part']}-{chart['name'].removeprefix(part['part']).lstrip('_-')}.svg"
 
 
 def read_chart(chart: Mapping[str, Any]) -> Chart:

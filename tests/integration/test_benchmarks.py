@@ -50,7 +50,7 @@ def reported(part: dict[str, Any], folder: Path) -> str:
     page = folder / "performance.md"
     page.write_text(f"Before\n<!-- figures: {part['part']} -->\n<!-- end -->\n")
     report.write(results([part | {"seconds": 1.0}], {"cores": 2}), page)
-    assert {f"{chart['name']}.svg" for chart in part["charts"]} | {"results.json"} == {
+    assert {f"{part['part']}-{chart['name']}.svg" for chart in part["charts"]} | {"results.json"} == {
         path.name for path in (folder / "performance").iterdir()
     }
     return page.read_text()
@@ -81,7 +81,7 @@ def test_growth_has_the_cost_of_an_order_and_the_memory_of_what_there_is(tmp_pat
     assert "CPU time of an order, 20 accounts" in names(part)
     memory = {figure["name"]: figure["value"] for figure in part["figures"] if "memory per asset" in figure["name"]}
     assert 1 < memory["memory per asset: its matching process, private"] < 1000
-    assert "growth_accounts.svg" in reported(part, tmp_path)
+    assert "growth_processes-accounts.svg" in reported(part, tmp_path)
 
 
 def test_a_stream_never_repeats_an_id_and_its_cancels_follow_their_orders() -> None:

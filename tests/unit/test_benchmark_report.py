@@ -40,7 +40,7 @@ def test_figures_are_replaced_and_prose_stays(tmp_path: Path) -> None:
         "| messages; one client | 2,000 (1,000 to 3,000, 2 repeats) 1/s | 10,000 echo | 0.2 | ≥ 0.3: **not reached** |"
         in text
     )
-    assert "![Growth & more](performance/growth.svg)" in text
+    assert "![Growth & more](performance/core-growth.svg)" in text
     assert "| a\\|b | 0.5 |" in text
     write(document(), tmp_path / "performance.md")
     assert (tmp_path / "performance.md").read_text() == text, "a second time changes nothing"
