@@ -4,18 +4,22 @@ None of this looks at speed.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from benchmarks import growth_processes, order_entry, pipeline, report
 from benchmarks.exchange import running
 from benchmarks.figures import results
-from benchmarks.load import ASSETS, asset_names, batches, decode, requests
+from benchmarks.load import ASSETS, asset_names, batches, decode, encode, requests
+from benchmarks.subscriber import Subscriber
 from exchange.config import Config
+from tests.support import free_ports, wait_until
 
 ACCOUNTS_ASSETS_MEMORY = growth_processes.Sizes((1, 20), (len(ASSETS),), (), 5, 300, 400, 1)
 
@@ -82,6 +86,28 @@ def test_growth_has_the_cost_of_an_order_and_the_memory_of_what_there_is(tmp_pat
     memory = {figure["name"]: figure["value"] for figure in part["figures"] if "memory per asset" in figure["name"]}
     assert 1 < memory["memory per asset: its matching process, private"] < 1000
     assert "growth_processes-accounts.svg" in reported(part, tmp_path)
+
+
+def test_the_subscriber_notices_a_trade_that_is_missing() -> None:
+    endpoint = f"tcp://127.0.0.1:{free_ports(1)[0]}"
+    with zmq.Context() as context, context.socket(zmq.PUB) as feed, ThreadPoolExecutor(1) as executor:
+        feed.linger = 0
+        feed.bind(endpoint)
+        started = executor.submit(Subscriber(endpoint).__enter__)  # which waits for a heartbeat
+        wait_until(lambda: feed.send_multipart([b"heartbeat/", b""]) or started.done(), "the subscriber is subscribed")
+        subscriber = started.result()
+        try:
+            for number in (1, 2, 4):
+                trade = {"type": "trade", "asset": "A", "sequence": number, "taker_order_id": 10 * number}
+                feed.send_multipart([b"trade/A/", encode(trade)])
+            report = subscriber.wait_for({"A": 4})
+            assert (report.trades, report.gaps, report.last) == (3, 1, {"A": 4})
+            times = subscriber.times()
+            assert [order_id for order_id, _ in times] == [10, 20, 40]
+            assert [at for _, at in times] == sorted(at for _, at in times)
+            assert subscriber.times() == []
+        finally:
+            subscriber.__exit__(None, None, None)
 
 
 def test_a_stream_never_repeats_an_id_and_its_cancels_follow_their_orders() -> None:
