@@ -154,7 +154,7 @@ def grow_accounts(part: Part, context: zmq.Context[zmq.Socket[bytes]], sizes: Si
         costs = []
         for size in sizes.accounts:
             enter(load, database, resting(f"r{size}-", size, size), size)
-            stream = requests(f"a{size}", accounts=size)
+            stream = requests(f"a{size}", accounts=size, self_trade="allow")
             costs.append(cost(load, pids, database, stream, size, sizes))
         report_cost(part, "accounts", "accounts", costs)
         grow_resting(part, load, database, pids, sizes)

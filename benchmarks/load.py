@@ -13,17 +13,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, islice, product
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import zmq
+
+from exchange.core.asset import Asset
+from exchange.core.matching import Matching
+from exchange.core.requests import BUY, SELL, CancelOrder, NewOrder, Record, Side
 
 ACCOUNTS = 20
 WINDOW = 2_000  # requests in flight, over all clients
 BATCH = 100  # requests of a batch
 BATCHES_IN_FLIGHT = 40
 CYCLE = 50_000  # requests that differ
-LIVE_AT_LEAST = 2_000  # orders that rest between an order and its cancel, so that no cancel overtakes it
+CANCEL_AFTER = 4_000  # requests between an order and its cancel, so that no cancel of another client overtakes it
 MIDDLE = 10_000  # price
 ANSWER_SECONDS = 60
 ACK = b"\xa3ack"
@@ -45,15 +49,19 @@ ASSETS = asset_names(4)
 
 
 def requests(
-    name: str, assets: Sequence[str] = ASSETS, accounts: int = ACCOUNTS, cycle: int = CYCLE
+    name: str,
+    assets: Sequence[str] = ASSETS,
+    accounts: int = ACCOUNTS,
+    cycle: int = CYCLE,
+    self_trade: Literal["prevent", "allow"] = "prevent",
 ) -> Iterator[bytes]:
     """Yield encoded requests without an end: three limit orders and a cancel, over the assets in turn.
 
-    Orders are around a price that moves by a tick at most from one to the next, and comes back to where it was in each
-    cycle, so that the book neither grows nor changes its form; a third of them trade at once. `name` is 1 to 8
-    characters that no other stream of the same exchange has: client_order_ids begin with it, and nothing else differs.
+    Orders are around a price that moves by a tick at most from one to the next; a third of them trade at once. A cycle
+    ends with the cancels of all that is left, so that the book is as it was. `name` is 1 to 8 characters that no other
+    stream of the same exchange has: client_order_ids begin with it, and nothing else differs.
     """
-    halves = _cycle(tuple(assets), accounts, cycle)
+    halves = _cycle(tuple(assets), accounts, cycle, self_trade)
     turn = 0
     while True:
         middle = client_order_id(name, turn).encode()
@@ -69,50 +77,73 @@ def client_order_id(name: str, turn: int) -> str:
 
 
 @cache
-def _cycle(assets: tuple[str, ...], accounts: int, cycle: int) -> list[tuple[bytes, bytes]]:
-    """Return each request of a cycle as what stands before and after the stream's name and the cycle's number."""
+def _cycle(
+    assets: tuple[str, ...], accounts: int, cycle: int, self_trade: Literal["prevent", "allow"]
+) -> list[tuple[bytes, bytes]]:
+    """Return each request of a cycle as what stands before and after the stream's name and the cycle's number.
+
+    The core itself says which orders still rest, so that cancels find one.
+    """
     source = random.Random(SEED)
-    path = {asset: _path(source, cycle // len(assets) + 1) for asset in assets}
-    live: deque[tuple[str, str, str]] = deque()
+    middle = dict.fromkeys(assets, MIDDLE)
+    cores = {asset: Matching(Asset(asset=asset, self_trade=self_trade)) for asset in assets}
+    entered: deque[Entered] = deque()
     halves: list[tuple[bytes, bytes]] = []
-    middle = client_order_id("x", 0)
-    for number in range(cycle):
+    name = client_order_id("x", 0)
+
+    def add(message: dict[str, str | int]) -> None:
+        before, _, after = encode(message).partition(name.encode())
+        halves.append((before, after))
+
+    def cancel(order: Entered) -> None:
+        core = cores[order.asset]
+        core.apply(Record(order.asset, core.sequence + 1, 0, order.account, CancelOrder(order.order_id)))
+        text = f"{name}{order.order_id:05d}"
+        add({"type": "cancel_order", "asset": order.asset, "client_order_id": text, "account": order.account})
+
+    def rests(order: Entered) -> bool:
+        return order.order_id in cores[order.asset].book.account(order.account).orders
+
+    while len(halves) + len(entered) < cycle:
+        number = len(halves)
+        while entered and not rests(entered[0]):
+            entered.popleft()
+        if number % 4 == 3 and entered and number - entered[0].order_id >= CANCEL_AFTER:
+            cancel(entered.popleft())
+            continue
         asset = assets[number // 4 % len(assets)]
-        order = f"{middle}{number:05d}"
-        message: dict[str, str | int]
-        if number % 4 == 3 and len(live) >= LIVE_AT_LEAST:
-            asset, account, order = live.popleft()
-            message = {"type": "cancel_order", "asset": asset, "client_order_id": order, "account": account}
-        else:
-            account = f"account{source.randrange(accounts)}"
-            price = MIDDLE + next(path[asset])
-            buys = source.random() < 0.5
-            distance = source.randrange(-3, 9)
-            if distance > 0:
-                live.append((asset, account, order))
-            message = {
+        account = f"account{source.randrange(accounts)}"
+        middle[asset] += source.choice((-1, 0, 1))
+        side: Side = source.choice((BUY, SELL))
+        distance = source.randrange(-3, 9)
+        price, quantity = middle[asset] - side * distance, source.randint(1, 100)
+        text = f"{name}{number:05d}"
+        add(
+            {
                 "type": "new_order",
-                "client_order_id": order,
+                "client_order_id": text,
                 "asset": asset,
-                "side": "buy" if buys else "sell",
-                "quantity": source.randint(1, 100),
-                "price": price - distance if buys else price + distance,
+                "side": "buy" if side == BUY else "sell",
+                "quantity": quantity,
+                "price": price,
                 "account": account,
             }
-        before, _, after = encode(message).partition(middle.encode())
-        halves.append((before, after))
+        )
+        core = cores[asset]
+        core.apply(Record(asset, core.sequence + 1, 0, account, NewOrder(number, text, side, quantity, price)))
+        entered.append(Entered(number, asset, account))
+    for order in entered:
+        if rests(order):
+            cancel(order)
     return halves
 
 
-def _path(source: random.Random, steps: int) -> Iterator[int]:
-    """Yield a walk of steps of at most 1 from 0 that is back at 0 in the end."""
-    forth = [source.choice((-1, 0, 1)) for _ in range(steps // 2 + 1)]
-    back = [-step for step in forth]
-    source.shuffle(back)
-    place = 0
-    for step in forth + back:
-        place += step
-        yield place
+class Entered(NamedTuple):
+    """An order of a cycle."""
+
+    order_id: int
+    asset: str
+    account: str
 
 
 def batches(stream: Iterator[bytes], size: int = BATCH) -> Iterator[bytes]:
