@@ -355,14 +355,13 @@ class Book:
         if order.terms is not None:
             ladder.hide_beyond_display(order, order.terms)
         levels = ladder.levels
-        level = levels.get(key)
-        if level is None:
+        if key > ladder.best:
             levels[key] = order
-            if key > ladder.best:
-                ladder.best = key
-                ladder.keys.append(key)
-            else:
-                ladder.insert(key)
+            ladder.best = key
+            ladder.keys.append(key)
+        elif (level := levels.get(key)) is None:
+            levels[key] = order
+            ladder.insert(key)
         elif type(level) is Level:
             level.leaves += order.leaves
             orders = level.orders

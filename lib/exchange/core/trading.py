@@ -117,14 +117,13 @@ class Trading:
             return
         account.orders[order_id] = order
         levels = ladder.levels
-        level = levels.get(key)
-        if level is None:
+        if key > ladder.best:
             levels[key] = order
-            if key > ladder.best:
-                ladder.best = key
-                ladder.keys.append(key)
-            else:
-                ladder.insert(key)
+            ladder.best = key
+            ladder.keys.append(key)
+        elif (level := levels.get(key)) is None:
+            levels[key] = order
+            ladder.insert(key)
         elif type(level) is Level:
             level.leaves += quantity
             orders = level.orders
