@@ -238,7 +238,11 @@ class OrderHandler:
 
     def _handle(self, message: OrderEntryRequest) -> OrderEntryReply:
         reply = self.entry.handle(message)
-        if self.entry.records:
+        records = self.entry.records
+        if len(records) == 1:
+            record = records.pop()
+            self.outgoing[record.asset].append(self.journal.append(record))
+        elif records:
             self.journal_records()
         if self.timers.sessions:
             self._hear(message)
@@ -257,10 +261,7 @@ class OrderHandler:
         Raises NoRoom where the disk has none, which `has_room` can tell before.
         """
         records = self.entry.records
-        if len(records) == 1:
-            record = records[0]
-            self.outgoing[record.asset].append(self.journal.append(record))
-        elif records and type(records[0].request) is MassCancel:
+        if len(records) > 1 and type(records[0].request) is MassCancel:
             for record, body in zip(records, self.journal.append_together(records), strict=True):
                 self.outgoing[record.asset].append(body)
         else:

@@ -5,8 +5,6 @@ the table when their records are on disk, all of a sync together; until then the
 orders are there for longer, since what is canceled by its client_order_id was mostly entered a moment ago.
 """
 
-from collections.abc import Iterable
-
 from exchange.core.requests import AmendOrder, CancelOrder, MassCancel, NewOrder, Record, RequestId
 from exchange.pipeline.carried import CarriedOrders
 from exchange.pipeline.codec import decode_record
@@ -43,7 +41,9 @@ class TakenRequests:
     def add_order(self, record: Record, request: NewOrder, position: int) -> None:
         """Note a new order that was appended at a position."""
         if request.client_order_id is not self._sought_id or record.account != self._sought_account:
-            self._seek(record.account, request.client_order_id)
+            self._sought_account, self._sought_id = record.account, request.client_order_id
+            self._sought = f"{record.account}/{request.client_order_id}"
+            self._sought_hash = self.table.hash(self._sought)
         latest = self._latest
         latest[self._sought] = request.order_id
         if len(latest) >= LATEST_ORDERS:
@@ -108,7 +108,9 @@ class TakenRequests:
 
     def find_order(self, account: str, client_order_id: str) -> Record | None:
         """Return the record that used a client_order_id first, None where none has. Raises Damaged."""
-        positions = self._seek(account, client_order_id)
+        self._sought_account, self._sought_id = account, client_order_id
+        self._sought = sought = f"{account}/{client_order_id}"
+        self._sought_hash, positions = self.table.find_text(sought)
         unsynced = self._records.get(self._sought_hash)
         if unsynced is not None and _is_order(unsynced, account, client_order_id):
             return unsynced
@@ -133,13 +135,6 @@ class TakenRequests:
                 assert type(record.request) is NewOrder
                 order_id = record.request.order_id
         return order_id
-
-    def _seek(self, account: str, client_order_id: str) -> Iterable[int]:
-        """Note whose id is looked for, and return where in the journal it may be, as far as that is on disk."""
-        self._sought_account, self._sought_id = account, client_order_id
-        self._sought = sought = f"{account}/{client_order_id}"
-        self._sought_hash, positions = self.table.find_text(sought)
-        return positions
 
     def find_requests(self, account: str, request_id: str | int) -> list[Record]:
         """Return the records of the request that used a request_id first, empty where none has. Raises Damaged."""
