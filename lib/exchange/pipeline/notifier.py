@@ -21,6 +21,7 @@ HEARTBEAT_SECONDS = 1.0
 PATIENCE_SECONDS = 5.0  # after a start, for matching daemons that have not been heard of
 FIRST_REPORTS = ("new", "rejected")  # one of which each order has
 TURN_SECONDS = 0.05  # of publishing, after which queries and heartbeats get their turn
+AT_ONCE = 200  # public messages that are made, about, before they are sent: to change from one to the other takes time
 PART_EVENTS = 5000  # of one request, folded in and published at a time: what comes of more is never all in memory
 
 logger = logging.getLogger(__name__)
@@ -105,9 +106,13 @@ class Notifier:
                 return
             board.proof, board.last = None, records[0]
             records = records[1:]
-        feed = board.feed
+        feed, live_from = board.feed, board.live_from
+        apply, public = feed.apply, feed.public
+        live = bool(records) and records[0].sequence > live_from
         for record in records:
-            live = record.sequence > board.live_from
+            if not live and record.sequence > live_from:
+                self._publish(board, False)
+                live = True
             if len(record.events) > PART_EVENTS:
                 for _ in feed.apply_in_parts(record, PART_EVENTS):
                     self._publish(board, live)
@@ -115,8 +120,10 @@ class Notifier:
                     if live:
                         self.heartbeat()
             else:
-                feed.apply(record)
-                self._publish(board, live)
+                apply(record)
+                if len(public) >= AT_ONCE:
+                    self._publish(board, live)
+        self._publish(board, live)
         board.store.write()
         if records:
             board.last = records[-1]
