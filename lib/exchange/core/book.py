@@ -271,7 +271,9 @@ class Ladder:
         """Return the quantity at a price, hidden quantity included."""
         key = self.side * price
         level = self.levels.get(key)
-        return 0 if level is None else level.leaves + (self.hidden.get(key, 0) if self.hidden else 0)
+        if level is None:
+            return 0
+        return level.leaves + self.hidden.get(key, 0) if self.hidden else level.leaves
 
     def first(self) -> Order:
         """Return the order that trades first. There must be one."""

@@ -78,35 +78,38 @@ class Matching(Trading):
 
         Raises OutOfSequence, changing nothing, where the record is not the next.
         """
-        if record.sequence != self.sequence + 1:
-            raise OutOfSequence(f"{record.asset}: request {record.sequence} after {self.sequence}")
-        self.sequence = record.sequence
-        self.time = record.time
+        sequence = record.sequence
+        if sequence != self.sequence + 1:
+            raise OutOfSequence(f"{record.asset}: request {sequence} after {self.sequence}")
+        self.sequence = sequence
+        self.time = time = record.time
         events: list[Event] = []
         self.events = events
-        request = record.request
-        self.handlers[type(request)](request, record.account)
-        if self.stops:
+        request, account, traded = record.request, record.account, self.trade_id
+        self.handlers[type(request)](request, account)
+        stops = self.stops
+        if stops.elected or (self.trade_id != traded and stops):
             self._enter_elected_stops()
         if self.crossing is not None:
             self.publish_indicative()
-        first = self.event_sequence + 1
-        self.event_sequence += len(events)
-        return EventRecord(record.asset, record.sequence, record.time, record.account, request, first, events)
+        before = self.event_sequence
+        self.event_sequence = before + len(events)
+        return EventRecord(record.asset, sequence, time, account, request, before + 1, events)
 
     # -- orders --------------------------------------------------------------------------------------------------------
 
     def _new_order(self, request: NewOrder, account: str) -> None:
-        order_id, side, price, quantity = request.order_id, request.side, request.price, request.quantity
         time_in_force = request.time_in_force
         if not self.plain or request.instructions is not None or time_in_force == "day":
             self._new_order_with_terms(request, account)
             return
-        owner = self.book.accounts.get(account) or self.book.account(account)
+        order_id, side, price, quantity = request.order_id, request.side, request.price, request.quantity
+        book = self.book
+        owner = book.accounts.get(account) or book.account(account)
         if request.order_type == "market":
             self.events.append(OrderAccepted(order_id))
             self.enter_market(Order(order_id, owner, side, 0, quantity, quantity), time_in_force)
-        elif time_in_force == "gtc" and self.book.ladders[side].open_at(price) + quantity > MAX_INTEGER:
+        elif time_in_force == "gtc" and book.ladders[side].open_at(price) + quantity > MAX_INTEGER:
             self.events.append(OrderRejected(order_id, "invalid_quantity"))
         else:
             self.events.append(OrderAccepted(order_id))
@@ -228,7 +231,8 @@ class Matching(Trading):
         self.enter_with_terms(order, terms, again=True)
 
     def _cancel_order(self, request: CancelOrder, account: str) -> None:
-        order = self.book.find(request.order_id, account)
+        owner = self.book.accounts.get(account)
+        order = None if owner is None else owner.orders.get(request.order_id)
         if order is None:
             self.events.append(CancelRejected(request.order_id, "unknown_order"))
         else:
