@@ -7,7 +7,7 @@ new routing id, and nothing that was published before the subscription has arriv
 
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
 
@@ -27,6 +27,13 @@ class Nothing(zmq.Again):
 
     def __init__(self) -> None:
         Exception.__init__(self)
+
+
+class Frame(NamedTuple):
+    """A frame that was not copied, as pyzmq gives it."""
+
+    bytes: bytes
+    more: bool
 
 
 class Pipe:
@@ -214,7 +221,16 @@ class Socket:
         if not self.closed:
             self.network.close(self)
 
-    def recv(self, flags: int = 0, copy: bool = True, track: bool = False) -> bytes:
+    def recv(self, flags: int = 0, copy: bool = True, track: bool = False) -> Any:
+        """Return the next frame: its bytes, or with `copy` False what also tells whether more follow."""
+        frame = self._receive()
+        return frame if copy else Frame(frame, bool(self.rest))
+
+    def getsockopt(self, option: int) -> int:
+        assert option == zmq.RCVMORE, option
+        return bool(self.rest)
+
+    def _receive(self) -> bytes:
         if self.rest:
             return self.rest.popleft()
         if self.life is not None:
@@ -261,10 +277,6 @@ class Socket:
             if messages and messages[0][0] < best:
                 best = messages[0][0]
         return best
-
-    def getsockopt(self, option: int) -> int:
-        assert option == zmq.RCVMORE, option
-        return bool(self.rest)
 
     def poll(self, timeout: int, flags: int = POLLIN) -> int:
         """Wait inside of a turn: this process's time goes on."""
