@@ -36,7 +36,7 @@ from exchange.config import Config
 
 PERCENTS = (0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 92.5, 95, 97.5, 98, 99, 99.5, 99.75, 99.9, 99.95, 99.99)
 ASKED_RATE = 1_000
-IDLE_SLICES = 2  # of what has the machine for itself
+IDLE_SLICES, IDLE_SECONDS = 2, 2.0  # of what has the machine for itself; a slice is no longer than that
 P50_BEYOND_MS, P99_BEYOND_MS = 0.3, 1.0
 
 
@@ -189,9 +189,10 @@ def latency(
     next_request = requests(f"l{rate}").__next__
     acks = Slices("order to ack", [])
     loaded = Slices("bare fdatasync, same load", [])
-    idle_syncs = [sync_latencies(config.data, rate, seconds) for _ in range(IDLE_SLICES)]
+    idle_seconds = min(seconds, IDLE_SECONDS)
+    idle_syncs = [sync_latencies(config.data, rate, idle_seconds) for _ in range(IDLE_SLICES)]
     alone = Slices("bare fdatasync, idle machine", idle_syncs)
-    echo = Slices("bare echo, idle machine", [echo_latencies(rate, seconds) for _ in range(IDLE_SLICES)])
+    echo = Slices("bare echo, idle machine", [echo_latencies(rate, idle_seconds) for _ in range(IDLE_SLICES)])
     shares = []
     with Background(config.endpoints.order_entry, rate, f"g{rate}") as background:
         acknowledged = BATCH + load.open_loop(rate, warm_seconds, next_request).acks
