@@ -10,8 +10,9 @@ from exchange.core.asset import MAX_INTEGER, Asset, ScheduledChange
 from exchange.core.book import MANY
 from exchange.core.events import Event, EventRecord, IndicativeChanged, StatusChanged
 from exchange.core.execution_reports import Topic
-from exchange.core.market_data import PUBLIC_TOPICS, Feed
+from exchange.core.market_data import Feed
 from exchange.core.matching import Matching
+from exchange.core.published_book import PUBLIC_TOPICS
 from exchange.core.requests import BUY, SELL, AmendOrder, ChangeStatus, DefineAsset, Delist, MassCancel, Record
 from exchange.pipeline.codec import encode
 from tests.published import LevelBook, OrderBook, Published, levels, of_type, plain, queue
@@ -83,10 +84,12 @@ def test_the_same_events_give_the_same_bytes() -> None:
     assert list(sent_bytes("lively", SEED)) == list(sent_bytes("lively", SEED)), f"seed {SEED}"
 
 
-def test_a_request_folded_in_part_by_part_gives_the_same_messages() -> None:
+@pytest.mark.parametrize("profile", ["lively", "deep", "sessions", "everything"])
+def test_a_request_folded_in_part_by_part_gives_the_same_messages(profile: str) -> None:
+    """As a whole, what most requests come to is done at once; in parts, event by event."""
     whole, parts = Feed("ACME"), Feed("ACME")
     matching = Matching()
-    for record in random_requests(SEED, PROFILES["everything"], 500):
+    for record in random_requests(SEED, PROFILES[profile], 800):
         events = matching.apply(record)
         whole.apply(events)
         for _ in parts.apply_in_parts(events, 2):

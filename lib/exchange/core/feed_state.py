@@ -12,7 +12,8 @@ from exchange.core import messages
 from exchange.core.asset import Asset
 from exchange.core.book import Terms, orders_of
 from exchange.core.execution_reports import PublishedOrder
-from exchange.core.market_data import PUBLIC_TOPICS, Feed
+from exchange.core.market_data import Feed
+from exchange.core.published_book import PUBLIC_TOPICS
 from exchange.core.requests import BUY, SELL, OrderType, SelfTradePrevention, Side, TimeInForce
 
 VERSION = (

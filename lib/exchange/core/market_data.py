@@ -4,7 +4,8 @@
 topic without a gap. Whoever replays the same records, from the first on, gets the same messages.
 
 Of an iceberg the public sees what it shows, and of a stop that waits nothing. The feed's book is what the public sees,
-with the hidden parts and the waiting stops beside it.
+with the hidden parts and the waiting stops beside it. It, and what is said of it, is in `published_book.py`; here is
+what becomes of it with each event.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,13 +13,11 @@ from typing import Any
 
 from exchange.core import events, messages
 from exchange.core.asset import Asset
-from exchange.core.book import Book, Level, Terms
-from exchange.core.events import EventRecord, OrderRested
-from exchange.core.execution_reports import PublishedOrder, Report, Reports, Topic
-from exchange.core.messages import PublicMessage, SideName
+from exchange.core.events import EventRecord, OrderCanceled, OrderRested
+from exchange.core.execution_reports import PublishedOrder
+from exchange.core.messages import SideName
+from exchange.core.published_book import PublishedBook
 from exchange.core.requests import (
-    BUY,
-    SELL,
     SIDE_NAMES,
     AmendOrder,
     CancelOrder,
@@ -29,39 +28,22 @@ from exchange.core.requests import (
     NewOrder,
 )
 
-PUBLIC_TOPICS = ("trade", "bbo", "book", "order", "status")
 REMOVALS = frozenset((MassCancel, Expire, Delist))  # requests that take orders out of the book and do nothing else
-NOTHING = (0, 0)  # quantity and orders where there is no level
 NO_INDICATIVE = events.IndicativeChanged(0, 0, 0, 0)
 
-Best = tuple[int, int]  # price and shown quantity of the best level of a side
-Message = tuple[Topic, PublicMessage]
 
-
-class Feed:
+class Feed(PublishedBook):
     """One asset's published state: its book, its live orders, and the last number of each topic."""
 
     def __init__(self, asset: str) -> None:
-        self.asset = asset
+        super().__init__(asset)
         self.definition: Asset | None = None
         self.status: messages.Status | None = None  # as it was last published
         self.call: events.StatusChanged | None = None  # the call that this request began, if that is not published yet
-        self.book = Book()
-        self.orders: dict[int, PublishedOrder] = {}  # all live ones: events name orders of any account
-        self.reports = Reports(asset)
         self.sequence = 0  # of the last request folded in
         self.time = 0
         self.entering: PublishedOrder | None = None  # live, not in the book yet; one at a time
         self.replaced: PublishedOrder | None = None  # left the book by an amend, and what it does next is not known yet
-        self.topics = {name: Topic(f"{name}/{asset}/") for name in PUBLIC_TOPICS}
-        self.trade_topic, self.order_topic = self.topics["trade"], self.topics["order"]
-        self.book_topic, self.bbo_topic = self.topics["book"], self.topics["bbo"]
-        self.bbo: tuple[Best | None, Best | None] = (None, None)
-        self.touched: dict[tuple[int, int], tuple[int, int] | None] = {}  # see _touch
-        self.compares = False  # whether a level may be touched and be what it was
-        self.public: list[Message] = []
-        self.private: list[Report] = self.reports.made
-        self.ended: list[PublishedOrder] = []
         self.handlers: dict[type, Callable[[EventRecord, Any], None]] = {
             events.AssetDefined: self._defined,
             events.OrderAccepted: self._accepted,
@@ -85,11 +67,23 @@ class Feed:
 
         The caller empties the three lists.
         """
-        self._begin(record)
+        sequence = record.sequence
+        assert sequence == self.sequence + 1, f"{self.asset}: {sequence} after {self.sequence}"
+        self.sequence = sequence
+        self.time = record.time
         events = record.events
-        if len(events) == 2 and type(events[1]) is OrderRested and type(record.request) is NewOrder:
-            self._entered_and_rested(record)
-            return
+        request_type = type(record.request)
+        # What most requests come to has ways of its own, which give what those of the single events do.
+        if request_type is NewOrder:
+            if len(events) == 2 and type(events[1]) is OrderRested:
+                self._entered_and_rested(record)
+                return
+        elif request_type is CancelOrder and len(events) == 1 and type(event := events[0]) is OrderCanceled:
+            order = self.orders[event.order_id]
+            if order.terms is None:
+                self._canceled_alone(order, event, record.time)
+                return
+        self._begin(record)
         handlers = self.handlers
         for event in events:
             handlers[type(event)](record, event)
@@ -100,6 +94,9 @@ class Feed:
 
         An auction may have hundreds of thousands of events. Before the end the feed is in the middle of a request.
         """
+        assert record.sequence == self.sequence + 1, f"{self.asset}: {record.sequence} after {self.sequence}"
+        self.sequence = record.sequence
+        self.time = record.time
         self._begin(record)
         for place, event in enumerate(record.events, 1):
             self.handlers[type(event)](record, event)
@@ -109,17 +106,11 @@ class Feed:
         yield
 
     def _begin(self, record: EventRecord) -> None:
-        assert record.sequence == self.sequence + 1, f"{self.asset}: {record.sequence} after {self.sequence}"
-        self.sequence = record.sequence
-        self.time = record.time
         request_type = type(record.request)
-        if request_type is NewOrder:
-            # One that only rests adds to a level, one that makes a single trade takes off one: both change it.
-            self.compares = len(record.events) > 2
-        else:
-            self.compares = True
-            if request_type in REMOVALS:
-                self.book.begin_removing(len(record.events))
+        # A new order that only rests adds to a level, one that makes a single trade takes off one: both change it.
+        self.compares = len(record.events) > 2 or request_type is not NewOrder
+        if request_type in REMOVALS:
+            self.book.begin_removing(len(record.events))
 
     def _finish(self, record: EventRecord) -> None:
         if self.book.removing_many:
@@ -130,32 +121,6 @@ class Feed:
             self._publish_levels(record.time)
 
     # -- orders enter, trade, rest -------------------------------------------------------------------------------------
-
-    def _entered_and_rested(self, record: EventRecord) -> None:
-        """Do at once what a new order's two events come to when it only rests, as most do."""
-        time = record.time
-        order = self._new_order(record)
-        self.orders[order.order_id] = order
-        self.reports.report_new(order, time)
-        book = self.book
-        book.add(order)
-        side, price = order.side, order.price
-        name = SIDE_NAMES[side]
-        topic = self.order_topic
-        topic.sequence = number = topic.sequence + 1
-        added = messages.OrderAdded(self.asset, number, order.order_id, name, price, order.leaves, time)
-        self.public.append((topic, added))
-        bid, ask = self.bbo
-        if side > 0:
-            level = book.buys.levels[price]
-            if price == book.buys.best:
-                bid = (price, level.leaves)
-        else:
-            level = book.sells.levels[-price]
-            if -price == book.sells.best:
-                ask = (price, level.leaves)
-        orders = len(level.orders) if type(level) is Level else 1
-        self._publish_changes([(name, price, level.leaves, orders)], bid, ask, time)
 
     def _accepted(self, record: EventRecord, event: events.OrderAccepted) -> None:
         order = self._new_order(record)
@@ -419,120 +384,6 @@ class Feed:
         else:
             self.status = messages.Status(self.asset, number, status, reason, time)
         self.public.append((self.topics["status"], self.status))
-
-    # -- orders --------------------------------------------------------------------------------------------------------
-
-    def find(self, order_id: int, account: str) -> PublishedOrder | None:
-        """Return the account's live order with that id. Nobody sees another account's."""
-        order = self.orders.get(order_id)
-        return order if order is not None and order.account.name == account else None
-
-    def _new_order(self, record: EventRecord) -> PublishedOrder:
-        request = record.request
-        account = record.account
-        assert type(request) is NewOrder
-        terms: Terms | None = None
-        if request.instructions is not None:
-            terms = Terms(
-                order_type=request.order_type,
-                time_in_force=request.time_in_force,
-                stop_price=request.instructions.stop_price,
-                display_quantity=request.instructions.display_quantity,
-            )
-        return PublishedOrder(
-            request.order_id,
-            self.book.accounts.get(account) or self.book.account(account),
-            request.side,
-            request.price,
-            request.quantity,
-            request.quantity,
-            terms,
-            request.client_order_id,
-            request.order_type,
-            request.time_in_force,
-            self.reports.topics.get(account) or self.reports.topic(account),
-        )
-
-    # -- messages ------------------------------------------------------------------------------------------------------
-
-    def _next(self, name: str) -> int:
-        topic = self.topics[name]
-        topic.sequence += 1
-        return topic.sequence
-
-    def _publish_addition(self, order: PublishedOrder, time: int) -> None:
-        """An order, or an iceberg's next part, has joined the back of its level's queue."""
-        topic = self.order_topic
-        topic.sequence = number = topic.sequence + 1
-        added = messages.OrderAdded(
-            self.asset, number, order.order_id, SIDE_NAMES[order.side], order.price, order.leaves, time
-        )
-        self.public.append((topic, added))
-
-    def _publish_deletion(self, order: PublishedOrder, time: int) -> None:
-        """An order has left the book, by its end or by an amend after which it trades or ends: it is not replaced."""
-        topic = self.order_topic
-        topic.sequence = number = topic.sequence + 1
-        self.public.append((topic, messages.OrderDeleted(self.asset, number, order.order_id, time)))
-
-    def _touch(self, order: PublishedOrder) -> None:
-        """Note an order's level, before it changes; and where that may come to nothing in the end, how the level was.
-
-        An iceberg's next part, for one, may make up for all that was taken of the part before.
-        """
-        key = (order.side, order.price)
-        touched = self.touched
-        if not self.compares:
-            touched[key] = None
-        elif key not in touched:
-            touched[key] = self.book.ladders[order.side].at(order.price)
-
-    def _publish_levels(self, time: int) -> None:
-        """Publish the levels that the request has changed, and the best bid and offer where they have."""
-        changes: list[tuple[SideName, int, int, int]] = []
-        bid, ask = self.bbo
-        book = self.book
-        for (side, price), before in self.touched.items():
-            if side > 0:
-                ladder = book.buys
-                key = price
-            else:
-                ladder = book.sells
-                key = -price
-            level = ladder.levels.get(key)
-            if level is None:
-                now = NOTHING
-            elif type(level) is Level:
-                now = (level.leaves, len(level.orders))
-            else:
-                now = (level.leaves, 1)
-            if now != before:
-                changes.append((SIDE_NAMES[side], price, *now))
-                # A level that is worse than the best now is not the best, and where it was, a better one has come.
-                if key < ladder.best:
-                    pass
-                elif side > 0:
-                    bid = book.best(BUY)
-                else:
-                    ask = book.best(SELL)
-        self.touched.clear()
-        if changes:
-            self._publish_changes(changes, bid, ask, time)
-
-    def _publish_changes(
-        self, changes: list[tuple[SideName, int, int, int]], bid: Best | None, ask: Best | None, time: int
-    ) -> None:
-        """Publish changes of levels, and the best bid and offer as they are now, where that is not how they were."""
-        public = self.public
-        topic = self.book_topic
-        topic.sequence = number = topic.sequence + 1
-        public.append((topic, messages.BookUpdate(self.asset, number, changes, time)))
-        was_bid, was_ask = self.bbo
-        if bid != was_bid or ask != was_ask:
-            self.bbo = (bid, ask)
-            topic = self.bbo_topic
-            topic.sequence = number = topic.sequence + 1
-            public.append((topic, messages.Bbo(self.asset, number, bid, ask, time)))
 
     def check(self) -> None:
         """Assert what holds between requests. O(orders)."""

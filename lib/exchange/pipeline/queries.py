@@ -10,8 +10,8 @@ from msgspec import UNSET
 from exchange.core import messages
 from exchange.core.asset import MAX_INTEGER
 from exchange.core.execution_reports import PublishedOrder
-from exchange.core.market_data import PUBLIC_TOPICS
 from exchange.core.messages import Reject, RejectReason
+from exchange.core.published_book import PUBLIC_TOPICS
 from exchange.core.request_checks import Rejection, check_request_id, readable_id
 from exchange.core.requests import BUY, SELL, Side
 from exchange.pipeline import codec, sockets
