@@ -46,7 +46,8 @@ class HostDaemon(Daemon):
 class Spread(Daemons):
     """Order handler, logger and notifier on the first host, every asset of `there` on the second, others on the first.
 
-    With `database_there` PostgreSQL is on the second host too, reached over TCP; else there is none, nor a logger.
+    With `database_there` PostgreSQL is on the second host too, reached over TCP; with `embedded` it is the first host's
+    own; else there is none, nor a logger.
     `config` is the first host's, `second` the other's.
     """
 
@@ -59,6 +60,7 @@ class Spread(Daemons):
         machines: tuple[Machine, Machine] = (HERE, HERE),
         database_there: bool = False,
         asset_settings: str = "",
+        embedded: bool = False,
     ) -> None:
         ports = free_ports(5)
         settings = folder / "config"
@@ -90,6 +92,9 @@ class Spread(Daemons):
             (folder / "database").mkdir()
             self.database = self._load(settings, folder / "database" / "var", SECOND)
             self.all += [self.logger, DatabaseServer(self.database, second, second.address)]
+        elif embedded:
+            self.database = self.config
+            self.all += [self.logger, HostDaemon(self.config, first, "postgres")]
 
     def _load(self, settings: Path, data: Path, host: str) -> Config:
         data.mkdir(parents=True)

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +16,17 @@ from tests.support import PROJECT, wait_until
 
 
 class Start:
-    """`python -m daemons` as a real process, its output in a file."""
+    """`python -m daemons` as a real process, its output in a file. `through`: see `tests.support.Daemon`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, through: Sequence[str] = ()) -> None:
         self.config = config
         self.log = config.data.parent / "start.log"
         environment = os.environ | {"EXCHANGE_CONFIG": str(config.folder), "EXCHANGE_DATA": str(config.data)}
+        if config.hosts:
+            environment["EXCHANGE_HOST"] = config.hosts.here
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "daemons"], cwd=PROJECT, env=environment, stdout=log, stderr=log
+                [*through, sys.executable, "-m", "daemons"], cwd=PROJECT, env=environment, stdout=log, stderr=log
             )
 
     def output(self) -> str:
@@ -47,8 +49,8 @@ class Start:
 
 
 @contextmanager
-def started(config: Config) -> Iterator[Start]:
-    start = Start(config)
+def started(config: Config, through: Sequence[str] = ()) -> Iterator[Start]:
+    start = Start(config, through)
     try:
         yield start
     finally:
@@ -91,6 +93,7 @@ class Shell:
     """Runs the command against one exchange."""
 
     config: Config
+    through: Sequence[str] = ()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -102,7 +105,7 @@ class Shell:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "exchange.client.command", *arguments],
+            [*self.through, sys.executable, "-m", "exchange.client.command", *arguments],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
