@@ -2,12 +2,12 @@
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
 from exchange.pipeline.codec import Replay, decode_control
-from exchange.pipeline.stream import LOST_END_SECONDS, RETRY_SECONDS, Receiver
+from exchange.pipeline.stream import LONGEST_RETRY_SECONDS, LOST_END_SECONDS, RETRY_SECONDS, Receiver
 
 
 class Numbered(Struct, frozen=True):
@@ -71,6 +71,29 @@ def test_a_replay_is_asked_for_once_until_it_is_answered_or_too_late() -> None:
     assert end.request(10.1 + RETRY_SECONDS) is not None, "there is more: ask on at once"
 
 
+def test_over_a_slow_link_a_replay_is_not_asked_for_again_while_its_answer_is_on_the_way() -> None:
+    end = receiver()
+    end.receive(100, ())
+    assert end.request(10.0) is not None
+    assert end.request(11.0) is not None, "it is not known yet that it takes longer"
+    end.replayed(100, numbered(1, 10))  # after three seconds
+    assert end.request(13.0) is not None, "the next"
+    assert end.request(18.9) is None
+    assert end.request(19.0) is not None, "it was lost"
+    end.replayed(100, numbered(11, 20))
+    assert end.request(20.0) is not None
+    assert end.request(20.0 + LONGEST_RETRY_SECONDS - 0.1) is None
+    assert end.request(20.0 + LONGEST_RETRY_SECONDS) is not None
+    end.replayed(100, numbered(21, 30))  # of a sender that was away
+    assert end.request(50.0) is not None
+    assert end.request(50.0 + RETRY_SECONDS) is not None
+    end.replayed(100, numbered(31, 100))
+    assert end.request(60.0) is None, "there is no more"
+    end.receive(101, ())
+    assert end.request(70.0) is not None
+    assert end.request(70.0 + RETRY_SECONDS) is not None, "what was long ago does not count"
+
+
 def test_a_sender_that_has_lost_its_end_is_seen_when_it_stays_so() -> None:
     end = receiver(10)
     assert not end.lost_end(0.0)
@@ -104,6 +127,7 @@ def test_an_answer_that_brings_nothing_new_is_not_followed_by_another_question_a
     assert end.request(10.2 + RETRY_SECONDS) is not None
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0, 0.9))
 def test_each_record_comes_once_and_in_order_over_a_network_that_loses_repeats_and_reorders(
     seed: int, loss: float

@@ -11,7 +11,8 @@ from typing import Generic, Protocol, TypeVar
 
 from exchange.pipeline.codec import Replay, encode
 
-RETRY_SECONDS = 1.0  # after which a replay that was not answered is asked for again
+RETRY_SECONDS = 1.0  # after which a replay that was not answered is asked for again, or
+LONGEST_RETRY_SECONDS = 8.0  # at most, over a link that is slow
 HEARTBEAT_SECONDS = 0.25
 LOST_END_SECONDS = 10.0  # for which a sender may have less than its receiver: it may be making its end again
 
@@ -32,7 +33,17 @@ class Receiver(Generic[T]):
     `sequence` is the last one given, `last` the last one that the sender is known to have on disk.
     """
 
-    __slots__ = ("ahead_since", "asked_at", "asset", "known", "last", "sender_last", "sequence")
+    __slots__ = (
+        "ahead_since",
+        "asked_at",
+        "asked_first",
+        "asset",
+        "known",
+        "last",
+        "patience",
+        "sender_last",
+        "sequence",
+    )
 
     def __init__(self, asset: str, sequence: int = 0) -> None:
         self.asset = asset
@@ -42,6 +53,8 @@ class Receiver(Generic[T]):
         self.known = False  # whether the sender has said anything yet
         self.ahead_since: float | None = None  # since when the sender has had less than was received
         self.asked_at: float | None = None  # when a replay was asked for that is not answered yet
+        self.asked_first: float | None = None  # when it, or the one before it, was asked for for the first time
+        self.patience = RETRY_SECONDS
 
     def receive(self, last: int, records: Sequence[T]) -> Sequence[T]:
         """Take a stream message and return those of its records that are next. The rest is a repetition, or ahead."""
@@ -79,10 +92,21 @@ class Receiver(Generic[T]):
         return self.ahead_since is not None and now - self.ahead_since > LOST_END_SECONDS
 
     def request(self, now: float) -> bytes | None:
-        """Return the replay to ask the sender for at the time `now` (seconds), None where there is nothing to ask."""
+        """Return the replay to ask the sender for at the time `now` (seconds), None where there is nothing to ask.
+
+        The answer to the one before says how long to wait before it is asked for again: over a slow link, where an
+        answer takes longer than a second, the same would else be sent again and again, and take the room of the next.
+        """
         if self.known and self.last <= self.sequence:
+            self.asked_first = None
             return None
-        if self.asked_at is not None and now - self.asked_at < RETRY_SECONDS:
+        if self.asked_at is None:
+            took = 0.0 if self.asked_first is None else now - self.asked_first
+            if took > LONGEST_RETRY_SECONDS:
+                took = 0.0  # the sender was away
+            self.patience = min(max(RETRY_SECONDS, 2 * took), LONGEST_RETRY_SECONDS)
+            self.asked_first = now
+        elif now - self.asked_at < self.patience:
             return None
         self.asked_at = now
         return encode(Replay(self.asset, self.sequence + 1))
