@@ -129,9 +129,10 @@ def test_a_daemon_imports_the_library_only(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name_of(path) for path in modules(PROJECT / "benchmarks")])
 def test_a_benchmark_runs_daemons_as_processes_and_imports_none(name: str) -> None:
-    """Of the tests it may import how they start a database and daemons, and make requests: it has no second way."""
+    """Of the tests it may import how they start a database, daemons and hosts, and make requests: it needs the same."""
     found = {module for module in ours(PROJECT / name) if within(module, ("daemons", "tests"))}
-    assert found <= {"tests.database", "tests.random_requests", "tests.support"}
+    starting = {"daemons", "database", "namespaces", "spread", "support"}
+    assert found <= {"tests.random_requests", *(f"tests.{name}" for name in starting)}
 
 
 def test_what_is_pure_is_in_the_standard_library_or_msgspec() -> None:
