@@ -1,6 +1,8 @@
 """Two hosts that share a machine: what each is told of the other, and a journal that has lost its end."""
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -242,3 +244,51 @@ def test_verify_asks_for_what_is_on_another_host(spread: Spread) -> None:
         audit(spread.config, None)
     summary = audit(spread.config, None, [spread.second.data], complete=True)
     assert {one.asset: one.trades for one in summary.assets} == {"ACME": 0, "GOLD": 1}
+
+
+# -- market data -------------------------------------------------------------------------------------------------------
+
+
+PROXY = """
+import sys, zmq
+context = zmq.Context()
+towards, at = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
+towards.connect(sys.argv[1])
+at.bind(sys.argv[2])
+zmq.proxy(towards, at)
+"""
+
+
+@contextmanager
+def proxy(towards: str, at: str) -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-c", PROXY, towards, at])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_proxies_in_a_row_carry_the_public_topics(spread: Spread, tmp_path: Path) -> None:
+    """As docs/scaling.md says: the notifier serves them, and they the subscribers, who know nothing of it."""
+    near, far = f"ipc://{tmp_path}/near", f"ipc://{tmp_path}/far"
+    with zmq.Context() as context, context.socket(zmq.SUB) as feed:
+        feed.linger = 0
+        feed.connect(far)
+        feed.subscribe(b"trade/GOLD/")
+        feed.subscribe(b"heartbeat/")
+        with (
+            proxy(spread.config.endpoints.market_data, near),
+            proxy(near, far),
+            running(spread.order_handler, spread.matching["GOLD"], spread.notifier),
+        ):
+            assert feed.poll(20_000), spread.explain()
+            for _ in range(3):
+                trade(spread, "GOLD")
+            numbers: list[int] = []
+            while len(numbers) < 3:
+                assert feed.poll(20_000), spread.explain()
+                topic, payload = feed.recv_multipart()
+                if topic == b"trade/GOLD/":
+                    numbers.append(msgpack.unpackb(payload)["sequence"])
+            assert numbers == [1, 2, 3]
