@@ -2,7 +2,7 @@
 
 ZeroMQ's PUB writes each message to its subscribers in one order, always the same: whoever is first there is first at
 every trade. So there are several sockets, which listen on the same port (`shared_port`); a new subscriber ends at one
-of those with the fewest connections, knows nothing of it, and needs nothing but a SUB. For each message the order of
+of those with few connections, knows nothing of it, and needs nothing but a SUB. For each message the order of
 the sockets is drawn anew. Up to as many subscribers as there are sockets, each has one to itself; of more, those of one
 socket follow each other closely, and only their order among each other is always the same.
 
@@ -28,6 +28,7 @@ SUBSCRIBE = b"\1"
 MOST_TOPICS = 20_000  # remembered of a socket's subscriptions; one with more is sent everything, and libzmq chooses
 LONGEST_TOPIC_BYTES = 100  # more than any has: what is longer is the beginning of none
 MOST_ROUTES = 200_000  # topics of which it is remembered where they go
+MOST_PLACES = 64  # that are given to connections to come before it is seen who has come
 AT_ONCE = 1_000  # subscriptions taken from a socket before others have their turn
 
 Send = Callable[..., Any]
@@ -53,15 +54,17 @@ class Member:
         self.monitor.rcvhwm = 0  # libzmq would wait for room, with all its connections; it tells little, and rarely
         self.monitor.connect(address)
 
-    def count_connections(self) -> None:
-        recv = self.monitor.recv
+    def count_connections(self) -> int:
+        """Return how many have come."""
+        recv, came = self.monitor.recv, 0
         try:
             while True:
                 event, _ = EVENT.unpack(recv(NOBLOCK))
                 recv(NOBLOCK)  # the endpoint
                 self.connections += 1 if event == CAME else -1
+                came += event == CAME
         except zmq.Again:
-            pass
+            return came
 
     def take_subscriptions(self) -> bool:
         """Take what has been subscribed to, a part of it where that is much; return whether any of it is new.
@@ -123,8 +126,8 @@ class Route:
 class FairPublisher:
     """Publishes on the sockets it is given, all bound, all XPUB, with what sends a frame on each.
 
-    `steer` is told the numbers of the sockets that are to take the next connections. `serve` is to be called in each
-    turn, and when `waitable`, a descriptor, is ready to be read.
+    `steer` is told the numbers of the sockets that the next connections are to come to, one after the other. `serve` is
+    to be called in each turn, and when `waitable`, a descriptor, is ready to be read.
     """
 
     def __init__(
@@ -138,7 +141,8 @@ class FairPublisher:
         self.steer = steer
         self.members = [Member(socket, send) for socket, send in zip(sockets, sends, strict=True)]
         self.active: list[Member] = []  # those with a connection
-        self.emptiest: list[int] = []
+        self.came_now = 0
+        self.came = 0  # connections, as many as were seen at once the last time that any came
         self.routes: dict[bytes, Route | None] = {}
         self.arrivals = select.epoll()
         self.waitable = self.arrivals.fileno()
@@ -173,7 +177,7 @@ class FairPublisher:
 
     def serve(self) -> None:
         """Take note of who came and went, and of what they follow."""
-        changed = False
+        changed, self.came_now = False, 0
         for descriptor, _ in self.arrivals.poll(0):
             changed |= self._take_note(self.member_of[descriptor])
         for member in self.active:
@@ -181,6 +185,7 @@ class FairPublisher:
             if member.get(zmq.EVENTS) & POLLIN:  # type: ignore[operator] # a number
                 changed |= self._take_note(member)
         if changed:
+            self.came = self.came_now or self.came
             self.routes.clear()
             self.active = [member for member in self.members if member.connections]
             self._steer()
@@ -194,7 +199,7 @@ class FairPublisher:
     def _take_note(self, member: Member) -> bool:
         """Return whether a member's connections or topics are others than they were."""
         before = member.connections
-        member.count_connections()
+        self.came_now += member.count_connections()
         if not member.connections:
             member.topics.clear()
         return member.take_subscriptions() or member.connections != before
@@ -207,11 +212,19 @@ class FairPublisher:
         return route
 
     def _steer(self) -> None:
-        """Have new connections come to the sockets that have the fewest."""
+        """Say where the next connections are to come, so that all sockets have the same number of them.
+
+        As many of them as may come before this is done again: twice as many as the last time, and one for each socket.
+        Were only the emptiest named, all that come while this process is busy would come to it. As long as a quarter of
+        the sockets has no connection, those are named, for one to have each to itself.
+        """
         if self.steer is None:
             return
-        fewest = min(member.connections for member in self.members)
-        emptiest = [number for number, member in enumerate(self.members) if member.connections == fewest]
-        if emptiest != self.emptiest:
-            self.emptiest = emptiest
-            self.steer(emptiest)
+        counts = [member.connections for member in self.members]
+        empty = counts.count(0)
+        at_least = empty if empty * 4 >= len(counts) else len(counts)
+        places = []
+        for _ in range(min(max(2 * self.came, at_least), MOST_PLACES)):
+            places.append(counts.index(min(counts)))
+            counts[places[-1]] += 1
+        self.steer(places)

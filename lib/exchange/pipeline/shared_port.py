@@ -1,7 +1,7 @@
 """One TCP port with several listening sockets, and the word with which of them the next connections are to end.
 
 Linux spreads the connections to a port over the sockets that listen there with SO_REUSEPORT: by a hash, unless a small
-program (classic BPF, which any user may attach) says otherwise. Here the program names the sockets that have the fewest
+program (classic BPF, which any user may attach) says otherwise. Here the program names the sockets that have few
 connections. It is the kernel that follows it, so that it holds while the process is busy, and no connection is moved.
 """
 
@@ -71,11 +71,12 @@ class Steering:
         self.refused = False
 
     def to(self, numbers: Sequence[int]) -> None:
-        """Have each new connection end at one of the sockets with these numbers (places in the list of `listen`).
+        """Have new connections end at the sockets with these numbers (places in the list of `listen`).
 
-        Among those the client's port decides, in steps of 2, since that is how Linux gives ports to one client after
-        another, with the low half of its address. Where the system refuses such programs its own hash goes on to
-        decide.
+        Which of the list is next the client's port says, in steps of 2, together with the low half of its address:
+        Linux gives one client after another its ports in such steps, more or less, and clients elsewhere are spread
+        over the list by chance. A number may be there several times. Where the system refuses such programs its own
+        hash goes on to decide.
         """
         if self.refused:
             return
