@@ -143,9 +143,10 @@ class Transport:
 
     def close(self) -> None:
         """Close every socket. What was not sent yet is dropped."""
-        while self.fair_publishers:
-            self.fair_publishers.pop().close()
+        for publisher in self.fair_publishers:
+            publisher.close()
         self.context.destroy(linger=0)
+        self.fair_publishers.clear()
 
     def _new(self, kind: int, send: int, receive: int) -> zmq.Socket[bytes]:
         try:
@@ -163,6 +164,7 @@ def _bind(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
+        socket.close()
         raise _no_listening(endpoint, error.errno, error.strerror) from None
     if endpoint.startswith("ipc://"):
         Path(endpoint.removeprefix("ipc://")).chmod(0o600)
