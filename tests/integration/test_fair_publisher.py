@@ -227,27 +227,19 @@ def test_each_subscriber_gets_what_it_has_subscribed_to_in_order_from_then_on(
             assert got == list(range(300))
 
 
-def test_a_subscription_made_while_messages_are_sent_is_noticed(transport: Transport, endpoint: str) -> None:
-    """The socket takes it in while it sends, and says nothing by its descriptor: it has to be looked at."""
-    publisher = transport.public_publisher(endpoint, QUEUE)
+def test_a_subscription_that_the_socket_took_in_while_it_sent_is_noticed(transport: Transport, endpoint: str) -> None:
+    """Its descriptor does not tell any more then: the socket has to be looked at."""
+    publisher = transport.public_publisher(endpoint, QUEUE, places=1)
+    bound = publisher.members[0].socket
     with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
         subscriber.linger = 0
         subscriber.connect(endpoint)
-        for number in range(50):
-            topic = b"trade/%d/" % number
-            subscriber.subscribe(topic)
-
-            def arrives(topic: bytes = topic) -> bool:
-                publisher.serve()
-                for _ in range(20):
-                    publisher.send(b"trade/0/", b"")
-                publisher.send(topic, b"")
-                while subscriber.poll(0):
-                    if subscriber.recv_multipart()[0] == topic:
-                        return True
-                return False
-
-            wait_until(arrives, f"{topic!r} is followed", 5.0, pause=0.0005)
+        wait_until(lambda: connections(publisher) == [1], "it is connected")
+        subscriber.subscribe(b"trade/")
+        wait_until(lambda: bound.poll(0), "the subscription is in the socket", pause=0)
+        publisher.serve()
+        publisher.send(TOPIC, b"")
+        assert subscriber.poll(10_000)
 
 
 def test_nothing_is_sent_where_nobody_follows(transport: Transport, endpoint: str) -> None:
@@ -290,23 +282,38 @@ def test_a_subscriber_that_does_not_read_costs_nobody_else_a_message(transport: 
 
 
 def test_who_unsubscribes_what_others_follow_takes_nothing_from_them(transport: Transport, endpoint: str) -> None:
-    publisher = transport.public_publisher(endpoint, QUEUE, places=2)
+    publisher = transport.public_publisher(endpoint, QUEUE, places=1)
 
     def publish() -> None:
         publisher.serve()
         publisher.send(TOPIC, b"a trade")
 
-    with closing(Receivers(endpoint, b"trade/", 4)) as honest, closing(Receivers(endpoint, b"none/", 4)) as hostile:
+    with closing(Receivers(endpoint, b"trade/", 3)) as honest, closing(Receivers(endpoint, b"none/", 1)) as hostile:
         honest.settle(publish)
-        for receiver in hostile.all:
-            receiver.connection.sendall(b"\0\7\0trade/" * 5 + b"\0\6\1mark/")
-        wait_until(
-            noticed(publisher, lambda: all(b"mark/" in member.topics for member in publisher.members)),
-            "they are heard",
-        )
-        for _ in range(20):
-            publish()
-            honest.take(4)
+        hostile.all[0].connection.sendall(b"\0\7\0trade/" * 5 + b"\0\6\1mark/")
+        wait_until(noticed(publisher, lambda: b"mark/" in publisher.members[0].topics), "it is heard")
+        publish()
+        honest.take(3)
+    with closing(Receivers(endpoint, b"trade/", 1)) as newcomer:  # whose coming has the routes found anew
+        newcomer.settle(publish)
+
+
+def test_a_subscriber_that_takes_the_place_of_one_that_leaves_is_served(transport: Transport, endpoint: str) -> None:
+    """libzmq may still know the topic from the one that leaves, and would not tell that there is a new follower."""
+    publisher = transport.public_publisher(endpoint, QUEUE, places=1)
+
+    def publish() -> None:
+        publisher.serve()
+        publisher.send(TOPIC, b"a trade")
+
+    for _ in range(50):
+        with closing(Receivers(endpoint, b"trade/", 1)) as receivers:
+
+            def arrives(receivers: Receivers = receivers) -> bool:
+                publish()
+                return bool(receivers.epoll.poll(0))
+
+            wait_until(arrives, "a message", 10.0, pause=0.0005)
 
 
 def test_connections_that_say_nothing_or_nonsense_are_counted_until_they_end(
