@@ -42,7 +42,7 @@ class Sizes:
     """`paced` and `flooded` are messages, for each number of subscribers."""
 
     subscribers: tuple[int, ...] = (10, 100, 1_000, 5_000)
-    paced: tuple[int, ...] = (2_000, 1_000, 100, 20)
+    paced: tuple[int, ...] = (2_000, 2_000, 200, 40)
     flooded: tuple[int, ...] = (20_000, 4_000, 600, 100)
     repeats: int = 5
     watched: int = 100  # subscribers of the real notifier whose places are looked at,

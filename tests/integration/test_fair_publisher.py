@@ -299,7 +299,7 @@ def test_who_unsubscribes_what_others_follow_takes_nothing_from_them(transport: 
 
 
 def test_a_subscriber_that_takes_the_place_of_one_that_leaves_is_served(transport: Transport, endpoint: str) -> None:
-    """libzmq may still know the topic from the one that leaves, and would not tell that there is a new follower."""
+    """ZeroMQ may still know the topic from the one that leaves, and would not tell that there is a new follower."""
     publisher = transport.public_publisher(endpoint, QUEUE, places=1)
 
     def publish() -> None:

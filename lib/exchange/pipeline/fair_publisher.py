@@ -98,7 +98,7 @@ class Route:
 
     Of a random order of the sockets, and of its reverse, each message takes a rotation by lot; after as many messages
     as there are sockets the order is drawn anew. So every place is as likely as another, for each socket and before
-    each other one, nobody can know the next, and it costs a tenth of a shuffle.
+    each other one, nobody can know the next, and it costs a fifth of a shuffle.
     """
 
     __slots__ = ("chance", "count", "forward", "left", "reverse", "sends")
