@@ -1,9 +1,11 @@
-"""Put the figures of a run into the docs: `python -m benchmarks.report RESULTS.json`.
+"""Put the figures of a run into the docs: `python -m benchmarks.report RESULTS.json [...]`.
 
 In docs/performance.md everything between `<!-- figures: NAME -->` and `<!-- end -->` is replaced by what the results
 say of NAME; all else stays as it is written there. NAME is a part of the suite, `machine`, `asked` (all figures of
 which something is asked), or a part and a table's title, `PART: TITLE`; a part's own block leaves those tables out.
-Charts go to docs/performance/, and the results themselves beside them.
+Charts go to docs/performance/, and the results themselves beside them. Of several files the parts are taken together, a
+part that is in more than one from the last; the machine's table has all their commits and times, and the highest load
+averages.
 """
 
 import argparse
@@ -45,6 +47,23 @@ def write(document: Mapping[str, Any], page: Path = PAGE) -> None:
         return f"{match[1]}\n{render(match[2], document, parts, apart, folder.name)}\n{match[3]}"
 
     page.write_text(BLOCK.sub(block, text), "utf-8")
+
+
+def together(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the results of several runs as one."""
+    if len(documents) == 1:
+        return dict(documents[0])
+    parts = {part["part"]: part for document in documents for part in document.get("parts", ())}
+    machine: dict[str, Any] = {}
+    for document in documents:
+        for key, value in document.get("machine", {}).items():
+            known = machine.setdefault(key, value)
+            if isinstance(value, list):
+                machine[key] = [max(pair) for pair in zip(known, value, strict=True)]
+            elif isinstance(value, str) and value not in known.split(", "):
+                machine[key] = f"{known}, {value}"
+    formats = {document.get("format") for document in documents}
+    return {"format": formats.pop() if len(formats) == 1 else None, "machine": machine, "parts": list(parts.values())}
 
 
 def render(name: str, document: Mapping[str, Any], parts: Mapping[str, Any], apart: set[str], folder: str) -> str:
@@ -149,13 +168,13 @@ def rounded(value: Any) -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="what python -m benchmarks wrote")
+    parser.add_argument("results", type=Path, nargs="+", help="what python -m benchmarks, or a part, wrote")
     parser.add_argument("--page", type=Path, default=PAGE, help="which page to update")
     options = parser.parse_args(arguments)
     try:
-        write(json.loads(options.results.read_text()), options.page)
+        write(together([json.loads(file.read_text()) for file in options.results]), options.page)
     except (OSError, ValueError, ReportError) as error:
-        print(f"{options.results}: {error}", file=sys.stderr)
+        print(f"{', '.join(map(str, options.results))}: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.figures import Chart, Figure, Part, Table, results
 from benchmarks.plot import LinearAxis, LogAxis, NinesAxis, draw
-from benchmarks.report import ReportError, main, write
+from benchmarks.report import ReportError, main, together, write
 
 PROSE = "# Title\n\nWhat a person wrote.\n\n<!-- figures: {} -->\nold figures\n<!-- end -->\n\nAnd more of it.\n"
 
@@ -69,6 +69,19 @@ def test_results_of_another_format_are_refused(tmp_path: Path, capsys: pytest.Ca
         write(json.loads(file.read_text()), tmp_path / "page.md")
     assert main([str(file), "--page", str(tmp_path / "page.md")]) == 1
     assert "run them anew" in capsys.readouterr().err
+
+
+def test_results_of_several_runs_are_taken_together() -> None:
+    first, second, third = (document() for _ in range(3))
+    first["machine"] |= {"commit": "a", "load_average": [3.0, 0.1]}
+    second["machine"] |= {"commit": "b"}
+    second["parts"][0]["seconds"] = 9.0
+    third["machine"] |= {"commit": "a"}
+    third["parts"][0] |= {"part": "growth"}
+    whole = together([first, second, third])
+    assert [(part["part"], part["seconds"]) for part in whole["parts"]] == [("core", 9.0), ("growth", 2.0)]
+    assert (whole["machine"]["commit"], whole["machine"]["load_average"]) == ("a, b", [3.0, 1])
+    assert together([first, second | {"format": 2}])["format"] is None
 
 
 @pytest.mark.parametrize(
