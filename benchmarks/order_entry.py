@@ -166,13 +166,17 @@ class Slices:
         return [percentile(sorted(each), percent) * 1000 for each in self.slices]
 
     def curve(self) -> list[tuple[float, float]]:
-        """Return the points of the percentile plot: as many nines as there are values for."""
+        """Return the points of the percentile plot: as many nines as there are values for.
+
+        What came before what it is timed from, as a trade may before its order's ack, has no place on its axis.
+        """
         ordered = self.ordered
-        return [
+        points = [
             (percent, percentile(ordered, percent) * 1000)
             for percent in PERCENTS
             if percent <= 50 or len(ordered) * (100 - percent) / 100 >= 1
         ]
+        return [(percent, value) for percent, value in points if value > 0]
 
 
 def latency(

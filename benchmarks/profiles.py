@@ -23,7 +23,9 @@ from benchmarks.figures import Table
 SPY_RATE = 200  # samples a second
 PERF_RATE = 499
 FUNCTIONS = 10  # of each daemon in the table
+BELOW = 6  # functions below Python, likewise
 PARTS = 8
+PACKAGES = "site-packages"
 START_SECONDS = 0.5  # until a profiler looks
 END_SECONDS = 30.0
 SAMPLE = re.compile(r"\s*(\d+)\s+[0-9a-f]+ (.+) \((.+)\)$")
@@ -180,18 +182,21 @@ class Below(Profilers):
         tables = [Table("Where each daemon's time is spent", ["", *parts], shares)]
         for name, counted in functions.items():
             rows: list[list[str | float]] = [
-                [f"`{function}`", f"{count / counted.total():.1%}"]
-                for function, count in counted.most_common(FUNCTIONS)
+                [f"`{function}`", f"{count / counted.total():.1%}"] for function, count in counted.most_common(BELOW)
             ]
             tables.append(Table(f"Functions below Python of {name}", ["function", "itself"], rows))
         return tables
 
 
 def library(dso: str) -> str:
-    """Return what a shared object's path is: the kernel, or the library's or module's name."""
+    """Return whose code a shared object is: the kernel's, a library's by its name, a Python package's, a program's."""
     if dso.startswith("[") or dso.endswith(".ko"):
         return "kernel"
-    return Path(dso).name.partition(".")[0].partition("-")[0]
+    path = Path(dso)
+    name = path.name.partition(".")[0].partition("-")[0]
+    if name.startswith("lib") or PACKAGES not in path.parts:
+        return name
+    return path.parts[path.parts.index(PACKAGES) + 1]
 
 
 def _missing(title: str, why: str) -> Table:

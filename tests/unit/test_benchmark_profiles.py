@@ -26,6 +26,7 @@ def test_stacks_are_counted_by_function_itself_and_with_what_it_calls() -> None:
         ("/usr/lib/libpython3.11.so.1.0", "libpython3"),
         ("/x/libzmq-1a2b.so.5.2.5", "libzmq"),
         ("/x/postgres", "postgres"),
+        ("/x/lib/python3.11/site-packages/msgspec/_core.cpython-311-x86_64-linux-gnu.so", "msgspec"),
     ],
 )
 def test_a_shared_object_is_known_by_its_name(dso: str, name: str) -> None:
