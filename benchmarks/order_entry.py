@@ -109,7 +109,6 @@ def throughput(
 
 
 def report_throughput(part: Part, sent: dict[tuple[int, bool], list[Sent]], echoes: dict[int, list[float]]) -> None:
-    rows: list[list[str | float]] = []
     bars: dict[str, list[tuple[float, float]]] = {}
     for (clients, in_batches), (_, *samples) in sent.items():
         form = f"in batches of {BATCH}" if in_batches else "one by one"
@@ -124,18 +123,8 @@ def report_throughput(part: Part, sent: dict[tuple[int, bool], list[Sent]], echo
             note=f"load generator: {share:.0%} of a core",
         )
         part.figures.append(figure)
-        rows.append(
-            [form, clients, shown(figure.value), shown(figure.limit or 0), shown(figure.result), f"{share:.0%}"]
-        )
         bars.setdefault(form, []).append((len(bars.get(form, ())), figure.value))
     bars["bare echo"] = [(place, figures.median(rates)) for place, rates in enumerate(echoes.values())]
-    part.tables.append(
-        Table(
-            "Acks/s by clients",
-            ["orders", "clients", "acks/s", "bare echo, messages/s", "ratio", "load generator, of a core"],
-            rows,
-        )
-    )
     part.charts.append(
         Chart(
             "acks",
