@@ -80,16 +80,21 @@ class Pipeline:
         """Wait until these further acks are in SQL and their trades at the subscriber; return when each was."""
         self.stored += acks
         in_sql = self.database.wait_for_requests(self.stored)
-        report = self.subscriber.wait_for(self.database.last_trades())
+        report = self.subscriber.wait_for(self.last_trades())
         return in_sql, report.last_at
+
+    def last_trades(self) -> dict[str, int]:
+        """Return the last trade's number of each asset that is traded here."""
+        return {asset: number for asset, number in self.database.last_trades().items() if asset in ASSETS}
 
     def check(self, part: Part) -> None:
         """Fail where what was acknowledged, stored and received does not agree."""
         assert self.database.requests() == self.stored, "what is stored is what was acknowledged"
-        trades, last = self.database.rows("trades"), self.database.last_trades()
+        stored, last = self.database.rows("trades"), self.last_trades()
         report = self.subscriber.report()
-        assert trades == sum(last.values()), f"{trades} trades are stored, numbered up to {last}"
-        trades -= self.trades_before
+        numbers = self.database.last_trades()
+        assert stored == sum(numbers.values()), f"{stored} trades are stored, numbered up to {numbers}"
+        trades = stored - self.trades_before
         assert (report.trades, report.gaps, report.last) == (trades, 0, last), f"{report} of {trades} trades, {last}"
         part.details |= {"requests_stored": self.stored, "trades_stored": trades, "trades_received": report.trades}
 

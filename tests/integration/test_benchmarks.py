@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import zmq
 
-from benchmarks import growth_processes, order_entry, pipeline, report
+from benchmarks import growth_processes, market_data, order_entry, pipeline, report
+from benchmarks.__main__ import PARTS
 from benchmarks.exchange import running
 from benchmarks.figures import results
 from benchmarks.load import ASSETS, asset_names, batches, decode, encode, requests
 from benchmarks.subscriber import Subscriber
 from exchange.config import Config
-from tests.support import free_ports, wait_until
+from tests.support import PROJECT, free_ports, wait_until
 
 ACCOUNTS_ASSETS_MEMORY = growth_processes.Sizes((1, 20), (len(ASSETS),), (), 5, 300, 400, 1)
 
@@ -28,7 +29,7 @@ Exchange = tuple[Config, dict[str, int]]
 
 @pytest.fixture(scope="module")
 def exchange() -> Iterator[Exchange]:
-    with running(ASSETS) as exchange:
+    with running((*ASSETS, market_data.ASSET)) as exchange:
         yield exchange
 
 
@@ -38,10 +39,10 @@ def the_same_exchange(monkeypatch: pytest.MonkeyPatch, exchange: Exchange) -> No
 
     @contextmanager
     def given(assets: Sequence[str], folder: Path | None = None, settings: str = "") -> Iterator[Exchange]:
-        assert set(assets) == set(ASSETS)
+        assert set(assets) <= {*ASSETS, market_data.ASSET}
         yield exchange
 
-    for part in (order_entry, pipeline, growth_processes):
+    for part in (order_entry, pipeline, growth_processes, market_data):
         monkeypatch.setattr(part, "running", given)
 
 
@@ -54,7 +55,7 @@ def reported(part: dict[str, Any], folder: Path) -> str:
     page = folder / "performance.md"
     page.write_text(f"Before\n<!-- figures: {part['part']} -->\n<!-- end -->\n")
     report.write(results([part | {"seconds": 1.0}], {"cores": 2}), page)
-    assert {f"{part['part']}-{chart['name']}.svg" for chart in part["charts"]} | {"results.json"} == {
+    assert {report.chart_file(part, chart) for chart in part["charts"]} | {"results.json"} == {
         path.name for path in (folder / "performance").iterdir()
     }
     return page.read_text()
@@ -86,6 +87,22 @@ def test_growth_has_the_cost_of_an_order_and_the_memory_of_what_there_is(tmp_pat
     memory = {figure["name"]: figure["value"] for figure in part["figures"] if "memory per asset" in figure["name"]}
     assert 1 < memory["memory per asset: its matching process, private"] < 1000
     assert "growth_processes-accounts.svg" in reported(part, tmp_path)
+
+
+def test_market_data_names_all_that_is_asked_of_it(tmp_path: Path) -> None:
+    part = market_data.measure(quick=True)
+    asked = [figure for figure in part["figures"] if "reached" in figure]
+    assert [("at_most" in figure, "at_least" in figure) for figure in asked] == [(True, False), (False, True)]
+    assert "deliveries/s" in reported(part, tmp_path)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_can_be_measured_and_run_alone(name: str) -> None:
+    source = (PROJECT / "benchmarks" / f"{name}.py").read_text()
+    assert "def measure(quick: bool" in source
+    assert '__name__ == "__main__"' in source
+    assert f"`{name}`" in (PROJECT / "benchmarks" / "README.md").read_text()
+    assert f"<!-- figures: {name} -->" in (PROJECT / "docs" / "performance.md").read_text()
 
 
 def test_the_subscriber_notices_a_trade_that_is_missing() -> None:
