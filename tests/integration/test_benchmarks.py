@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zmq
 
-from benchmarks import growth_processes, market_data, order_entry, pipeline, report
+from benchmarks import growth_processes, order_entry, pipeline, report
 from benchmarks.__main__ import PARTS
 from benchmarks.exchange import running
 from benchmarks.figures import results
@@ -29,7 +29,7 @@ Exchange = tuple[Config, dict[str, int]]
 
 @pytest.fixture(scope="module")
 def exchange() -> Iterator[Exchange]:
-    with running((*ASSETS, market_data.ASSET)) as exchange:
+    with running(ASSETS) as exchange:
         yield exchange
 
 
@@ -39,10 +39,10 @@ def the_same_exchange(monkeypatch: pytest.MonkeyPatch, exchange: Exchange) -> No
 
     @contextmanager
     def given(assets: Sequence[str], folder: Path | None = None, settings: str = "") -> Iterator[Exchange]:
-        assert set(assets) <= {*ASSETS, market_data.ASSET}
+        assert set(assets) == set(ASSETS)
         yield exchange
 
-    for part in (order_entry, pipeline, growth_processes, market_data):
+    for part in (order_entry, pipeline, growth_processes):
         monkeypatch.setattr(part, "running", given)
 
 
@@ -87,13 +87,6 @@ def test_growth_has_the_cost_of_an_order_and_the_memory_of_what_there_is(tmp_pat
     memory = {figure["name"]: figure["value"] for figure in part["figures"] if "memory per asset" in figure["name"]}
     assert 1 < memory["memory per asset: its matching process, private"] < 1000
     assert "growth_processes-accounts.svg" in reported(part, tmp_path)
-
-
-def test_market_data_names_all_that_is_asked_of_it(tmp_path: Path) -> None:
-    part = market_data.measure(quick=True)
-    asked = [figure for figure in part["figures"] if "reached" in figure]
-    assert [("at_most" in figure, "at_least" in figure) for figure in asked] == [(True, False), (False, True)]
-    assert "deliveries/s" in reported(part, tmp_path)
 
 
 @pytest.mark.parametrize("name", PARTS)
