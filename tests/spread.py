@@ -25,13 +25,13 @@ DATABASE_PORT = 5432
 PORTS = range(13_800, 15_000)  # below those of other tests, which take one at a time
 
 
-def host_tables(machines: tuple[Machine, Machine], journal_port: int) -> str:
-    """Return the tables of exchange.toml for these two machines."""
+def host_tables(machines: tuple[Machine, Machine], journal_port: int, moved: tuple[str, ...]) -> str:
+    """Return the tables of exchange.toml for these two machines; `moved` are the second one's daemons."""
     first, second = machines
     return (
         "[security]\nallow_remote = true\n"
         f'[[host]]\nname = "{FIRST}"\naddress = "{first.address}"\njournal_port = {journal_port}\n'
-        f'[[host]]\nname = "{SECOND}"\naddress = "{second.address}"\n'
+        f'[[host]]\nname = "{SECOND}"\naddress = "{second.address}"\ndaemons = {list(moved)}\n'
     )
 
 
@@ -47,7 +47,7 @@ class Spread(Daemons):
     """Order handler, logger and notifier on the first host, every asset of `there` on the second, others on the first.
 
     With `database_there` PostgreSQL is on the second host too, reached over TCP; with `embedded` it is the first host's
-    own; else there is none, nor a logger.
+    own; else there is none, nor a logger. `moved` daemons, the notifier perhaps, are on the second host.
     `config` is the first host's, `second` the other's.
     """
 
@@ -61,6 +61,7 @@ class Spread(Daemons):
         database_there: bool = False,
         asset_settings: str = "",
         embedded: bool = False,
+        moved: tuple[str, ...] = (),
     ) -> None:
         ports = free_ports(5)
         settings = folder / "config"
@@ -71,12 +72,16 @@ class Spread(Daemons):
         )
         dsn = f'[database]\ndsn = "host={machines[1].address} port={DATABASE_PORT} dbname=exchange user=exchange"\n'
         (settings / "exchange.toml").write_text(
-            f"[endpoints]\n{endpoints}{dsn if database_there else ''}{extra}{host_tables(machines, ports[4])}"
+            f"[endpoints]\n{endpoints}{dsn if database_there else ''}{extra}{host_tables(machines, ports[4], moved)}"
         )
-        tables = [f'[[asset]]\nasset = "{name}"\n{asset_settings}' for name in here]
+        free = three_free_ports(len(here) + len(there))
+        tables = [
+            f'[[asset]]\nasset = "{name}"\n{asset_settings}' + (f"port = {port}\n" if moved else "")
+            for name, port in zip(here, free, strict=False)
+        ]
         tables += [
             f'[[asset]]\nasset = "{name}"\n{asset_settings}host = "{SECOND}"\nport = {port}\n'
-            for name, port in zip(there, three_free_ports(len(there)), strict=True)
+            for name, port in zip(there, free[len(here) :], strict=True)
         ]
         (settings / "assets.toml").write_text("".join(tables))
         self.config = self._load(settings, folder / "first" / "var", FIRST)
@@ -85,7 +90,8 @@ class Spread(Daemons):
         self.order_handler = HostDaemon(self.config, first, "order_handler")
         self.matching = {name: HostDaemon(self.config, first, "matching", name) for name in here}
         self.matching |= {name: HostDaemon(self.second, second, "matching", name) for name in there}
-        self.notifier = HostDaemon(self.config, first, "notifier")
+        place = (self.second, second) if "notifier" in moved else (self.config, first)
+        self.notifier = HostDaemon(*place, "notifier")
         self.logger = HostDaemon(self.config, first, "logger")
         self.all = [self.order_handler, *self.matching.values(), self.notifier]
         if database_there:

@@ -15,8 +15,8 @@ import zmq
 
 from exchange.audit.audit import audit
 from exchange.audit.findings import Unreadable
-from exchange.client.admin import add_asset
-from exchange.client.errors import Rejected
+from exchange.client.admin import Admin, add_asset
+from exchange.client.errors import Failed, Rejected
 from exchange.client.health import DaemonHealth, check_health
 from exchange.client.orders import OrderEntry
 from exchange.client.queries import Queries
@@ -90,6 +90,17 @@ def test_an_asset_of_another_host_is_matched_there_and_published_here(spread: Sp
         with Queries(spread.config.endpoints.query, timeout=10) as queries:
             wait_until(lambda: [each.sequence for each in queries.trades("GOLD")] == [2, 1], "both trades are there")
         spread.stop()
+
+
+def test_a_notifier_on_another_host_publishes_the_assets_of_both(tmp_path: Path) -> None:
+    spread = Spread(tmp_path, ("ACME",), ("GOLD",), moved=("notifier",))
+    with running(spread.order_handler, *spread.matching.values(), spread.notifier):
+        for asset in ("ACME", "GOLD"):
+            wait_until_applied(spread, asset, trade(spread, asset))
+            with Queries(spread.config.endpoints.query, timeout=10) as queries:
+                wait_until(lambda: len(queries.trades(asset)) == 1, "the trade is published")  # noqa: B023
+    assert (spread.second.data / "notifier").exists()
+    assert not (spread.config.data / "notifier").exists()
 
 
 def test_until_another_host_is_heard_of_its_assets_take_nothing_and_others_do(spread: Spread) -> None:
@@ -235,6 +246,11 @@ def test_an_asset_of_another_host_is_added_in_the_files(spread: Spread) -> None:
         name = "TIN" if settings else "GOLD"
         with pytest.raises(ListingError, match=f"{name} is matched on host second, .*: put its table into the file on"):
             add_asset(spread.config, name, settings, 1.0)
+
+
+def test_operators_act_where_the_order_handler_is(spread: Spread) -> None:
+    with pytest.raises(Failed, match="operators act on host main, where the order handler is, and this is host second"):
+        Admin(spread.second)
 
 
 def test_verify_asks_for_what_is_on_another_host(spread: Spread) -> None:

@@ -57,7 +57,7 @@ class Admin:
     """The operators' endpoint of a running exchange. `timeout` is in seconds, for each act.
 
     All acts raise ActRefused where the order handler refuses them, with nothing done, and Unreachable where it does not
-    answer. The making raises Failed where the user is not the exchange's owner.
+    answer. The making raises Failed where the user is not the exchange's owner, or the order handler is on another host.
     """
 
     def __init__(
@@ -73,6 +73,11 @@ class Admin:
         self.by = by if by is not None else who()
         self.context = context or default_context()
         check_owner(config)
+        if not config.hosts.runs("order_handler"):
+            raise Failed(
+                f"operators act on host {config.hosts.of_daemon('order_handler')}, where the order handler is, and "
+                f"this is host {config.hosts.here}"
+            )
 
     def change_status(self, asset: str, status: Status) -> Done:
         """Change an asset's trading status. A call that ends so does with an auction."""
