@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from exchange.audit.audit import audit
+from exchange.status import read_pages
 from tests.end_to_end.kills import SNAPSHOTS, Kills
 from tests.end_to_end.replayed import AAPL, check_journaled, check_stored
 from tests.namespaces import Cable, joined, why_not
 from tests.spread import Spread
-from tests.support import FLOWS, Daemon
+from tests.support import FLOWS, Daemon, wait_until
 
 CUT_SECONDS = 2.0  # at most
 KILLS_TO_A_CUT = 3
+FIRST_REQUESTS = 100
 
 
 class HostKills(Kills):
@@ -54,16 +56,26 @@ class HostKills(Kills):
         )
         return self.spread
 
+    def seconds(self) -> float:
+        return super().seconds() + self.kills // KILLS_TO_A_CUT * self.cut_seconds
+
     def check(self, result: dict[str, Any]) -> None:
         check_journaled(self.daemons, result, self.flow, self.asset)
         check_stored(self.spread.on_the_second(), self.flow, self.asset)
         audit(self.spread.config, self.spread.dsn, [self.spread.second.data], complete=True)
 
     def _kill(self, process: subprocess.Popen[str], number: int, victims: list[Daemon]) -> None:
+        if not self.killed:  # before it sends anything the client makes queries, and does not wait for long
+            wait_until(lambda: self._taken() > FIRST_REQUESTS, f"the flow has begun\n{self.spread.explain()}")
         if self.killed.total() % KILLS_TO_A_CUT == KILLS_TO_A_CUT - 1:
             self._cut(process, number, victims)
         else:
             super()._kill(process, number, victims)
+
+    def _taken(self) -> int:
+        """Return how many of the asset's requests the order handler has taken."""
+        pages = (page for page in read_pages(self.spread.config.status_folder) if page["daemon"] == "order_handler")
+        return max((page["processed"].get(self.asset, 0) for page in pages), default=0)
 
     def _cut(self, process: subprocess.Popen[str], number: int, victims: list[Daemon]) -> None:
         """Cut the cable, and kill somebody meanwhile, of whose end the other host hears nothing."""

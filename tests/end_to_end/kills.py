@@ -45,9 +45,13 @@ class Kills:
     def new_daemons(self, folder: Path) -> Daemons:
         return Daemons(folder, f'[[asset]]\nasset = "{self.asset}"\nprice_scale = 4\ntick_size = 100\n', SNAPSHOTS)
 
+    def seconds(self) -> float:
+        """Return how long the replay is to take, which has to be longer than the kills take."""
+        return self.kills * (LIFE_SECONDS + PAUSE_SECONDS) / 2 * SLOWER
+
     def run(self) -> None:
         rows, _, fills = recorded(self.flow)
-        rate = rows / (self.kills * (LIFE_SECONDS + PAUSE_SECONDS) / 2 * SLOWER)
+        rate = rows / self.seconds()
         daemons = self.daemons
         with daemons.running(), replay(daemons, self.flow, self.asset, rate, self.through) as process:
             victims = list(daemons.all)

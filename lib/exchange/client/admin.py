@@ -57,7 +57,7 @@ class Admin:
     """The operators' endpoint of a running exchange. `timeout` is in seconds, for each act.
 
     All acts raise ActRefused where the order handler refuses them, with nothing done, and Unreachable where it does not
-    answer. The making raises Failed where the user is not the exchange's owner, or the order handler is on another host.
+    answer. The making raises Failed where the user is not the exchange's owner, or the order handler is elsewhere.
     """
 
     def __init__(
