@@ -37,6 +37,7 @@ class MatchingDaemon:
             replays=transport.router(config.event_log_endpoint(asset)),
             watch_open_orders=watches_open_orders(config.risk_limits, asset),
             snapshots=self.snapshots,
+            max_backlog=config.limits.max_backlog,
         )
         self.page = world.status_page(config.status_folder, f"matching-{asset}")
         self.poller = transport.poller()
@@ -53,7 +54,7 @@ class MatchingDaemon:
             self.world.sleep(HEARTBEAT_SECONDS)
             engine.log_and_publish()
         else:
-            ready = dict(self.poller.poll(round(HEARTBEAT_SECONDS * 1000)))
+            ready = dict(self.poller.poll(engine.wait_ms(self.world.monotonic())))
             if engine.queue in ready:
                 engine.serve_queue()
             if engine.journal in ready and not engine.no_room:

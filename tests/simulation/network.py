@@ -358,6 +358,10 @@ class Publisher:
         self.waitable.send(topic, SNDMORE)
         self.waitable.send(payload)
 
+    def send_all(self, topics: Iterable[bytes], payloads: Iterable[bytes]) -> None:
+        for topic, payload in zip(topics, payloads, strict=True):
+            self.send(topic, payload)
+
     def serve(self) -> None:
         for _ in sockets.drain(self.waitable, 1000):
             pass  # as the real one, it takes what has been subscribed to

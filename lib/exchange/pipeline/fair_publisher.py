@@ -14,7 +14,7 @@ libzmq's word that the last follower of a topic is gone can be had by any subscr
 import random
 import select
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import zmq
@@ -160,20 +160,23 @@ class FairPublisher:
 
         Never waits: a subscriber that has no room loses the message.
         """
-        try:
-            route = self.routes[topic]
-        except KeyError:
-            route = self._find_route(topic)
-        if route is None:
-            return
-        if route.count == 1:
-            send = route.sends[0]
-            send(topic, SNDMORE)
-            send(payload)
-            return
-        for send in route.order():
-            send(topic, SNDMORE)
-            send(payload)
+        self.send_all((topic,), (payload,))
+
+    def send_all(self, topics: Iterable[bytes], payloads: Iterable[bytes]) -> None:
+        """Publish messages one after the other.
+
+        Nothing else is done in between: each message of its own would wake ZeroMQ's thread, for a write of its own.
+        """
+        routes = self.routes
+        for topic, payload in zip(topics, payloads, strict=True):
+            try:
+                route = routes[topic]
+            except KeyError:
+                route = self._find_route(topic)
+            if route is not None:
+                for send in route.order() if route.count > 1 else route.sends:
+                    send(topic, SNDMORE)
+                    send(payload)
 
     def serve(self) -> None:
         """Take note of who came and went, and of what they follow."""

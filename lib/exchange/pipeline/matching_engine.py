@@ -4,6 +4,7 @@ import errno
 import logging
 from collections import deque
 from collections.abc import Sequence
+from math import ceil
 
 import zmq
 
@@ -17,13 +18,14 @@ from exchange.pipeline.event_log import EventLog
 from exchange.pipeline.log import Archived, Damaged
 from exchange.pipeline.matching_snapshots import MatchingSnapshots
 from exchange.pipeline.open_orders import OpenOrderReports
-from exchange.pipeline.stream import Receiver
+from exchange.pipeline.stream import HEARTBEAT_SECONDS, Receiver
 
 DRAIN = 100  # messages taken from a socket before the others get their turn
-# Between two reports of progress, at least, where few requests came, and where many did: the order handler's backlog
-# bound rests on them, and each of them wakes it.
-PROGRESS_SECONDS, PROGRESS_REQUESTS, PROGRESS_SECONDS_OF_MANY = 0.1, 100, 0.01
+# Between two reports of progress where few requests came, and, at least, where many did: the order handler's bound of
+# the backlog rests on them, and each of them wakes it. Many are MANY_REQUESTS, or an eighth of that bound.
+PROGRESS_SECONDS, MANY_REQUESTS, PROGRESS_SECONDS_OF_MANY = 0.1, 100, 0.01
 
+HEARTBEAT_MS = round(HEARTBEAT_SECONDS * 1000)
 MOST_PUBLISHED_BYTES = 1024 * 1024  # in one message to the logger and the notifier
 
 NOTHING_REPORTED = codec.Progress("", -1)
@@ -49,8 +51,10 @@ class MatchingEngine:
         replays: zmq.Socket[bytes],
         watch_open_orders: bool = False,
         snapshots: MatchingSnapshots | None = None,
+        max_backlog: int = 8 * MANY_REQUESTS,
     ) -> None:
         self.asset = asset
+        self.many = min(MANY_REQUESTS, max_backlog // 8)  # requests, after which progress is reported sooner
         self.snapshots = snapshots
         self.matching = Matching() if snapshots is None else snapshots.start()
         self.started_at = self.matching.sequence  # the snapshot's request; 0: there was none
@@ -139,9 +143,7 @@ class MatchingEngine:
         if matching.sequence == reported.sequence:
             return
         status = matching.status if matching.sequence else ""
-        many = matching.sequence - reported.sequence >= PROGRESS_REQUESTS
-        due = self.reported_at + (PROGRESS_SECONDS_OF_MANY if many else PROGRESS_SECONDS)
-        if now < due and (status, matching.call, matching.call_ends) == (
+        if now < self._progress_due and (status, matching.call, matching.call_ends) == (
             reported.status,
             reported.call,
             reported.call_ends,
@@ -151,6 +153,17 @@ class MatchingEngine:
         self.reported = codec.Progress(self.asset, matching.sequence, status, matching.call, matching.call_ends, logged)
         self.reported_at = now
         sockets.try_send(self.journal, codec.encode(self.reported))
+
+    @property
+    def _progress_due(self) -> float:
+        many = self.matching.sequence - self.reported.sequence > self.many
+        return self.reported_at + (PROGRESS_SECONDS_OF_MANY if many else PROGRESS_SECONDS)
+
+    def wait_ms(self, now: float) -> int:
+        """Return for how long the loop may sleep: until progress is to be reported, not past the next heartbeat."""
+        if self.matching.sequence == self.reported.sequence:
+            return HEARTBEAT_MS
+        return min(max(ceil((self._progress_due - now) * 1000), 0), HEARTBEAT_MS)
 
     def watch_open_orders(self) -> None:
         """Have all open orders reported as soon as all known requests are applied, and changes from then on."""

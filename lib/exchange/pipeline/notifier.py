@@ -173,30 +173,30 @@ class Notifier:
             board.retain_ended()
 
     def _publish_public(self, board: AssetBoard, live: bool) -> None:
-        add, send, trades = board.store.add, self.public.send, board.trades
-        for topic, message in board.feed.public:
-            payload = encode(message)
+        published, add, trades = board.feed.public, board.store.add, board.trades
+        payloads = [encode(message) for _, message in published]
+        for (topic, message), payload in zip(published, payloads, strict=True):
             add(topic.name, message.sequence, payload)  # type: ignore[union-attr] # all but heartbeats have one
             if type(message) is messages.Trade:
                 trades.append(payload)
-            if live:
-                send(topic.frame, payload)
-        self.published += live * len(board.feed.public)
-        board.feed.public.clear()
+        if live:
+            self.public.send_all([topic.frame for topic, _ in published], payloads)
+            self.published += len(published)
+        published.clear()
 
     def _publish_private(self, board: AssetBoard, live: bool) -> None:
-        add, send = board.store.add, self.private.send
-        for topic, report, order in board.feed.private:
-            payload = encode(report)
+        published, add = board.feed.private, board.store.add
+        payloads = [encode(report) for _, report, _ in published]
+        for (topic, report, order), payload in zip(published, payloads, strict=True):
             add(topic.name, report.sequence, payload)
             if order is not None:
                 order.report = payload
                 if report.exec_type in FIRST_REPORTS:
                     board.orders[f"{report.account}/{order.client_order_id}"] = order.order_id
-            if live:
-                send(topic.frame, payload)
-        self.published += live * len(board.feed.private)
-        board.feed.private.clear()
+        if live:
+            self.private.send_all([topic.frame for topic, _, _ in published], payloads)
+            self.published += len(published)
+        published.clear()
 
     def heartbeat(self) -> None:
         """Publish the public topics' last numbers, where that is due."""
