@@ -23,6 +23,7 @@ from exchange.config import PROJECT
 
 PARTS = ("core", "order_entry", "pipeline", "market_data", "growth", "growth_processes")
 RESULTS = PROJECT / "var" / "benchmarks.json"
+QUICK_RESULTS = PROJECT / "var" / "benchmarks-quick.json"
 MOST_SECONDS = 900.0  # of a part, after which it is ended
 
 
@@ -52,21 +53,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"which (default: all): {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
-    parser.add_argument("--json", type=Path, metavar="FILE", default=RESULTS, help="where the results go")
+    parser.add_argument("--json", type=Path, metavar="FILE", help=f"where the results go (default: {RESULTS})")
     parser.add_argument("--docs", action="store_true", help="update docs/performance.md from the results")
     options = parser.parse_args(arguments)
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: no such part; there are {', '.join(PARTS)}")
+    if options.quick and options.docs:
+        parser.error("--docs with --quick: a quick run measures nothing that a page could say")
+    file: Path = options.json or (QUICK_RESULTS if options.quick else RESULTS)
     before, start = describe_machine(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         asked_for = options.parts or PARTS
         parts = [run_part(name, options.quick, Path(folder)) for name in asked_for]
     document = results([part for part in parts if part is not None], before)
     document["seconds"] = round(time.monotonic() - start, 1)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(document) + "\n")
-    print(f"== asked, {document['seconds']:g} s in all, results in {options.json}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(document) + "\n")
+    print(f"== asked, {document['seconds']:g} s in all, results in {file}")
     for part in document["parts"]:
         for figure in part["figures"]:
             if "reached" in figure:

@@ -34,6 +34,9 @@ def write(document: Mapping[str, Any], page: Path = PAGE) -> None:
     if document.get("format") != FORMAT:
         raise ReportError(f"the results have format {document.get('format')!r}, and this reads {FORMAT}: run them anew")
     parts = {part["part"]: part for part in document["parts"]}
+    quick = [name for name, part in parts.items() if part.get("quick")]
+    if quick:
+        raise ReportError(f"{', '.join(quick)}: of a quick run, which measures nothing; run it without --quick")
     folder = page.with_suffix("")
     folder.mkdir(exist_ok=True)
     for part in parts.values():
