@@ -350,3 +350,41 @@ def test_more_topics_than_are_remembered_and_ones_too_long_hide_nothing(
 
         wait_until(arrives, "the last of its topics")
         assert max(len(member.topics) for member in publisher.members) == 51
+
+
+@pytest.mark.parametrize("flood", [b"\1trade/ACME/", b"\2" + bytes(3000)])
+def test_who_floods_with_words_is_ended_and_others_are_not(
+    transport: Transport, endpoint: str, flood: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One repeats a subscription, or sends messages of its own, without an end; one follows very many topics."""
+    publisher = transport.public_publisher(endpoint, QUEUE)
+    with zmq.Context() as context, ExitStack() as stack:
+        hostile, patient = (stack.enter_context(context.socket(kind)) for kind in (zmq.XSUB, zmq.SUB))
+        for peer in (hostile, patient):
+            peer.linger = peer.sndhwm = 0  # else libzmq drops subscriptions beyond a thousand at once
+            peer.connect(endpoint)
+        for number in range(25_000):
+            patient.subscribe(b"trade/%d/" % number)
+        patient.subscribe(b"trade/last/")
+
+        def arrives() -> bool:
+            publisher.serve()
+            publisher.send(b"trade/last/", b"")
+            return bool(patient.poll(10))
+
+        wait_until(arrives, "the last of the patient one's topics")
+
+        def ended() -> bool:
+            for _ in range(2_000):
+                hostile.send(flood)
+            publisher.serve()
+            return "its connection is ended" in caplog.text
+
+        wait_until(ended, "the end of the hostile one's connection", pause=0)
+        hostile.close()
+        wait_until(lambda: sum(connections(publisher)) == 1, "the patient one is left")
+        while patient.poll(0):
+            patient.recv_multipart()
+        publisher.send(b"trade/last/", b"still here")
+        assert patient.poll(5000)
+        assert patient.recv_multipart()[1] == b"still here"

@@ -19,6 +19,8 @@ from typing import Any
 
 import zmq
 
+from exchange.pipeline import talkative
+
 NOBLOCK = int(zmq.NOBLOCK)
 SNDMORE = int(zmq.SNDMORE)
 POLLIN = int(zmq.POLLIN)
@@ -29,7 +31,9 @@ MOST_TOPICS = 20_000  # remembered of a socket's subscriptions; one with more is
 LONGEST_TOPIC_BYTES = 100  # more than any has: what is longer is the beginning of none
 MOST_ROUTES = 200_000  # topics of which it is remembered where they go
 MOST_PLACES = 64  # that are given to connections to come before it is seen who has come
-AT_ONCE = 1_000  # subscriptions taken from a socket before others have their turn
+FLOOD = 1_000  # of which at once, from one socket, it is looked whether somebody there has sent too much
+AT_ONCE = 50_000  # subscriptions taken from a socket before others have their turn
+MOST_SENT_BYTES = 1024 * 1024  # by a subscriber, who has little to say; of one who floods libzmq would keep it all
 
 Send = Callable[..., Any]
 
@@ -37,13 +41,14 @@ Send = Callable[..., Any]
 class Member:
     """One of the sockets: how many connections it has, and what they have subscribed to."""
 
-    __slots__ = ("connections", "get", "monitor", "send", "socket", "topics")
+    __slots__ = ("connections", "descriptors", "get", "monitor", "send", "socket", "topics")
 
     def __init__(self, socket: zmq.Socket[bytes], send: Send) -> None:
         self.socket = socket
         self.send = send
         self.get = socket.getsockopt
         self.connections = 0
+        self.descriptors: set[int] = set()  # of the connections, which are libzmq's
         self.topics: set[bytes] = set()
         # A subscription to what somebody else follows is told as well: that one may be leaving just now.
         socket.xpub_verbose = True
@@ -59,10 +64,15 @@ class Member:
         recv, came = self.monitor.recv, 0
         try:
             while True:
-                event, _ = EVENT.unpack(recv(NOBLOCK))
+                event, descriptor = EVENT.unpack(recv(NOBLOCK))
                 recv(NOBLOCK)  # the endpoint
-                self.connections += 1 if event == CAME else -1
-                came += event == CAME
+                if event == CAME:
+                    self.connections += 1
+                    self.descriptors.add(descriptor)
+                    came += 1
+                else:
+                    self.connections -= 1
+                    self.descriptors.discard(descriptor)
         except zmq.Again:
             return came
 
@@ -75,8 +85,10 @@ class Member:
         topics, recv = self.topics, self.socket.recv
         before = len(topics)
         try:
-            for _ in range(AT_ONCE):
+            for number in range(1, AT_ONCE + 1):
                 message = recv(NOBLOCK)
+                if number % FLOOD == 0:
+                    self._end_floods()
                 if message[:1] == SUBSCRIBE and len(message) <= LONGEST_TOPIC_BYTES and len(topics) < MOST_TOPICS:
                     topics.add(message[1:])
         except zmq.Again:
@@ -84,6 +96,10 @@ class Member:
         if before < MOST_TOPICS <= len(topics):
             topics.add(b"")
         return len(topics) > before
+
+    def _end_floods(self) -> None:
+        for descriptor in self.descriptors:
+            talkative.end_if_talkative(descriptor, MOST_SENT_BYTES)
 
     def follows(self, topic: bytes) -> bool:
         return any(topic[:length] in self.topics for length in range(len(topic) + 1))
