@@ -217,12 +217,15 @@ def main(
     return run(lambda: measure(options.quick), options.json, options.quick)
 
 
-def run(measure: Callable[[], dict[str, Any]], file: Path | None, quick: bool = False) -> int:
+def run(
+    measure: Callable[[], dict[str, Any]], file: Path | None, quick: bool = False, folder: Path | None = None
+) -> int:
     """Run one part, print its figures, and JSON on the last line; write it into a file where there is one.
 
-    Of a quick run it is not said whether what is asked was reached: its sizes say nothing.
+    `folder` is where the exchange's data is, if not in the folder for temporary files. Of a quick run it is not said
+    whether what is asked was reached: its sizes say nothing.
     """
-    before = describe_machine()
+    before = describe_machine(folder)
     start = time.monotonic()
     part = measure()
     part["seconds"] = round(time.monotonic() - start, 1)

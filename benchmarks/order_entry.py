@@ -250,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
         sizes = replace(sizes, clients=tuple(options.clients))
     if options.seconds:
         sizes = replace(sizes, seconds=options.seconds)
-    return figures.run(lambda: measure(sizes=sizes, folder=options.folder), options.json, options.quick)
+    return figures.run(lambda: measure(sizes=sizes, folder=options.folder), options.json, options.quick, options.folder)
 
 
 if __name__ == "__main__":

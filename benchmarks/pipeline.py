@@ -339,7 +339,7 @@ def main(arguments: list[str] | None = None) -> int:
         sizes = replace(sizes, batch_seconds=options.batch_seconds)
     if options.no_profile:
         sizes = replace(sizes, profile_seconds=0.0)
-    return figures.run(lambda: measure(sizes=sizes, folder=options.folder), options.json, options.quick)
+    return figures.run(lambda: measure(sizes=sizes, folder=options.folder), options.json, options.quick, options.folder)
 
 
 if __name__ == "__main__":
