@@ -14,7 +14,7 @@ import mmap
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -337,13 +337,14 @@ class FaultyTransport(sockets.Transport):
         return socket
 
     def _watch_publisher(self, publisher: FairPublisher, before_send: Callable[[bytes], None]) -> FairPublisher:
-        real = publisher.send
+        real = publisher.send_all
 
-        def send(topic: bytes, payload: bytes) -> None:
-            before_send(topic)
-            real(topic, payload)
+        def send_all(topics: Iterable[bytes], payloads: Iterable[bytes]) -> None:
+            for topic, payload in zip(topics, payloads, strict=True):
+                before_send(topic)
+                real((topic,), (payload,))
 
-        publisher.send = send  # type: ignore[method-assign]
+        publisher.send_all = send_all  # type: ignore[method-assign]
         return publisher
 
     def _reply(self, frame: bytes, flags: int) -> None:
