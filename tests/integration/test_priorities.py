@@ -2,15 +2,16 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
-from exchange.config import Config
-from tests.support import Daemon, wait_until
+from tests.support import Daemon, wait_until, write_config
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has batch scheduling")
-def test_the_daemons_behind_the_order_handler_do_not_interrupt_it(config: Config) -> None:
+def test_the_daemons_behind_the_order_handler_do_not_interrupt_it(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
     daemons = {name: Daemon(config, name) for name in ("order_handler", "notifier")}
     try:
         for daemon in daemons.values():
