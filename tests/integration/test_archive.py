@@ -238,9 +238,9 @@ def test_what_somebody_has_not_passed_stays(exchange: Exchange, away: str, log: 
     assert (after[1] == before[1]) if away == "notifier" else (after[0] == before[0])
 
 
-def applied(exchange: Exchange, asset: str) -> int:
-    """Return the last request that an asset's matching daemon says it has applied."""
-    pages = [page for page in read_pages(exchange.config.status_folder) if page["daemon"] == f"matching-{asset}"]
+def applied(exchange: Exchange, asset: str, by: str) -> int:
+    """Return the last of an asset's requests that a daemon says it is done with."""
+    pages = [page for page in read_pages(exchange.config.status_folder) if page["daemon"] == by]
     return pages[0]["processed"].get(asset, 0) if pages else 0
 
 
@@ -256,7 +256,9 @@ def test_assets_that_nobody_trades_any_more_hold_nothing_back(exchange: Exchange
         with running(gold):
             venue.enter("ann", "buy", 10, 1000, asset="GOLD")
             last = operator.do("remove_asset", asset="GOLD")["sequences"]["GOLD"]
-            wait_until(lambda: applied(exchange, "GOLD") == last, "GOLD is removed")
+            wait_until(lambda: applied(exchange, "GOLD", "matching-GOLD") == last, "GOLD is removed")
+            # Nobody has its events once its matching daemon has ended.
+            wait_until(lambda: applied(exchange, "GOLD", "logger") == last, "SQL has them")
             gold.signal(signal.SIGTERM)
             assert gold.wait() == 0
     assets.write_text(listed)
