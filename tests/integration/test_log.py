@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -43,8 +44,16 @@ def written(folder: Path, groups: list[list[bytes]], durable: bool = True) -> li
     for group in groups:
         positions += [append_when_ready(log, body) for body in group]
         log.sync()
-    log.close()
+    close(log)
     return positions
+
+
+def close(log: Log) -> None:
+    """Close a log, and wait until nothing is made for it any more: a test may move or remove its folder then."""
+    log.close()
+    idle = threading.Event()
+    WORLD.run_aside(idle.set)
+    assert idle.wait(30), "the next segment is being made still"
 
 
 def append_when_ready(log: Log, body: bytes) -> int:
@@ -62,7 +71,7 @@ def read_some(log: Log, positions: list[int], limit: int = READ_BYTES) -> list[b
 
 def contents(folder: Path) -> list[bytes]:
     log, bodies = opened(folder)
-    log.close()
+    close(log)
     return bodies
 
 
@@ -98,7 +107,7 @@ def test_records_are_read_at_their_positions_over_segments_and_to_what_is_writte
     assert read_some(log, [positions[-1], unwritten]) == [bodies[-1]]
     log.sync()
     assert read_some(log, [positions[-1], unwritten]) == [bodies[-1], b"not written yet"]
-    log.close()
+    close(log)
 
 
 def test_a_record_larger_than_a_read_is_read_whole(tmp_path: Path) -> None:
@@ -108,7 +117,7 @@ def test_a_record_larger_than_a_read_is_read_whole(tmp_path: Path) -> None:
     log.write()
     assert log.read_at(SEGMENT_BYTES, [positions[0] - SEGMENT_BYTES], 100) == [large]
     assert log.read(positions[1]) == b"next"
-    log.close()
+    close(log)
 
 
 def test_a_segment_larger_than_one_read_of_the_system_is_read_whole(
@@ -136,7 +145,7 @@ def test_a_write_that_found_no_room_is_made_again_when_there_is(
             log.write()
     log.append(BODIES[1])
     log.write()
-    log.close()
+    close(log)
     assert opened(tmp_path, durable=False)[1] == BODIES[:2]
 
 
@@ -248,7 +257,7 @@ def test_a_log_that_can_be_made_again_ends_where_its_damage_begins(tmp_path: Pat
     for body in bodies[len(found) :]:
         log.append(body)
     log.write()
-    log.close()
+    close(log)
     assert opened(tmp_path, durable=False)[1] == bodies
 
 
@@ -260,7 +269,7 @@ def test_records_are_forgotten_from_a_position_on(tmp_path: Path) -> None:
     log.start_writing()
     log.append(b"instead")
     log.sync()
-    log.close()
+    close(log)
     assert contents(tmp_path) == [*BODIES[:4], b"instead"]
 
 
@@ -293,7 +302,7 @@ def test_without_room_for_the_next_segment_there_is_no_room_until_there_is(
     log.tend(101.0)
     append_when_ready(log, body)
     log.sync()
-    log.close()
+    close(log)
     assert contents(tmp_path) == [body] * 7
 
 
@@ -305,4 +314,4 @@ def test_the_last_record_can_be_read_while_the_log_is_written(tmp_path: Path) ->
         log.append(body)
         log.write()
         assert last_body(WORLD.disk, tmp_path) == body
-    log.close()
+    close(log)
