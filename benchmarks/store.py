@@ -33,7 +33,7 @@ from exchange.core.asset import Asset
 from exchange.core.events import EventRecord
 from exchange.core.matching import Matching
 from exchange.core.requests import AmendOrder, CancelOrder, DefineAsset, NewOrder, Record, Request
-from exchange.store.rows import COLUMNS, Applied, Rows
+from exchange.store.rows import COLUMNS, Reached, Rows
 from exchange.store.writer import COPY, Writer
 from tests.database import database, postgres
 
@@ -79,12 +79,11 @@ def flow(requests: int, seed: int) -> list[EventRecord]:
 
 def copy_data(batches: list[list[EventRecord]]) -> list[dict[str, bytes]]:
     """Return what the writer sends for each batch."""
-    reached: dict[str, Applied] = {}
+    reached = Reached({})
     data = []
     for batch in batches:
         rows = Rows()
-        for record in batch:
-            rows.add(record, reached.setdefault(record.asset, Applied()))
+        rows.add(batch, reached)
         data.append(rows.tables())
     return data
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import zmq
 
 from exchange.config import Config
-from exchange.core.events import EventRecord
 from exchange.pipeline import faults
 from exchange.pipeline.asset_list import AssetList
 from exchange.pipeline.daemon import Refused, Stop, load_config, run
@@ -84,8 +83,8 @@ def main(arguments: list[str], stop: Stop) -> None:
 class Storage:
     """Moves event records from the sources to the writer, in batches.
 
-    Nothing is held for a database that is away: what has been collected is dropped, nothing more is taken from the
-    sockets, and when it is back the matching daemons are asked for all that it has not got.
+    Nothing is held for a database that is away: the writer forgets what has been collected, nothing more is taken from
+    the sockets, and when it is back the matching daemons are asked for all that it has not got.
     """
 
     def __init__(self, writer: Writer, sources: EventSources, monotonic: Callable[[], float]) -> None:
@@ -94,8 +93,8 @@ class Storage:
         self.sources = sources
         self.connected = False
         self.error = ""
-        self.pending: list[EventRecord] = []
-        self.rows = 0
+        self.pending = False  # whether there is anything to be written
+        self.rows = 0  # of that, about
         self.heard_at = 0.0  # when the database was spoken to last
         self.collected_at = 0.0  # when the oldest of the pending ones came
         self.last_applied: dict[str, int] = {}
@@ -122,15 +121,18 @@ class Storage:
         """Take what has arrived, up to a batch."""
         for _, records in self.sources.receive():
             if not self.pending:
-                self.collected_at = self.monotonic()
-            self.pending.extend(records)
+                self.pending, self.collected_at = True, self.monotonic()
+            try:
+                self.writer.add(records)
+            except NotContiguous as error:
+                raise Refused(str(error)) from None
             self.rows += sum(len(record.events) for record in records)
             if self.rows >= BATCH_ROWS:
                 return
 
     def due(self) -> bool:
         """Return whether what is pending should be written now."""
-        return self.rows >= BATCH_ROWS or (bool(self.pending) and self.monotonic() - self.collected_at >= BATCH_SECONDS)
+        return self.rows >= BATCH_ROWS or (self.pending and self.monotonic() - self.collected_at >= BATCH_SECONDS)
 
     def idle(self) -> bool:
         """Return whether the database has not been heard of for some time."""
@@ -152,14 +154,13 @@ class Storage:
         """Write what is pending, in one transaction."""
         self.heard_at = self.monotonic()
         try:
-            self.writer.write(self.pending)
+            self.writer.commit()
             self.stored += self.rows
         except DatabaseUnavailable as error:
             self._lost(error)
         except NotContiguous as error:
             raise Refused(str(error)) from None
-        self.pending.clear()
-        self.rows = 0
+        self.pending, self.rows = False, 0
 
     def wait(self) -> None:
         """Wait before the database is tried again, and keep an eye on how much waits for it."""

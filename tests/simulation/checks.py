@@ -19,7 +19,7 @@ from exchange.core.requests import (
     Record,
 )
 from exchange.pipeline.codec import decode_record, encode
-from exchange.store.rows import COLUMNS, Applied, Rows
+from exchange.store.rows import COLUMNS, Reached, Rows
 from tests.simulation.clients import Trader, decode, expected
 from tests.simulation.database import KEYS, read_copy
 from tests.simulation.disk import Storage
@@ -207,9 +207,9 @@ def check_rows(exchange: "Exchange", events: dict[str, list[EventRecord]]) -> No
     tables = exchange.machine.server.tables
     wanted: dict[str, dict[Any, Any]] = {table: {} for table in COLUMNS}
     for asset, records in events.items():
-        rows, reached = Rows(), Applied()
-        for record in records:
-            rows.add(record, reached)
+        rows, places = Rows(), Reached({})
+        rows.add(records, places)
+        reached = places[asset]
         for table, data in rows.tables().items():
             for row in read_copy(table, data):
                 columns = dict(zip(COLUMNS[table], row, strict=True))

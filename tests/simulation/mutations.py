@@ -237,26 +237,12 @@ def snapshot_ahead_of_the_event_log() -> AbstractContextManager[object]:
 
 @mutation
 def applied_outside_the_transaction() -> AbstractContextManager[object]:
-    def write(self: Writer, records: Sequence[Any]) -> None:
-        if not records:
-            return
-        connection = self._connection
-        assert connection is not None
-        rows = Rows()
-        reached: dict[str, Applied] = {}
-        for record in records:
-            place = reached.get(record.asset)
-            if place is None:
-                before = self._applied.get(record.asset, Applied())
-                place = reached[record.asset] = replace(before)
-            rows.add(record, place)
-        with self._errors():
-            with connection.transaction():
-                for table, data in rows.tables().items():
-                    self._copy(connection, table, data)
-            for record in rows.definitions.values():
-                define_asset(connection, record)
-            self._advance(connection, reached)
-        self._applied |= reached
+    def store(self: Writer, connection: Any, rows: Rows, reached: dict[str, Applied]) -> None:
+        with connection.transaction():
+            for table, data in rows.tables().items():
+                self._copy(connection, table, data)
+        for record in rows.definitions.values():
+            define_asset(connection, record)
+        self._advance(connection, reached)
 
-    return mock.patch.object(Writer, "write", write)
+    return mock.patch.object(Writer, "_store", store)

@@ -14,7 +14,7 @@ import mmap
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -196,18 +196,17 @@ def arm_writer(writer: Writer) -> Writer:
         return writer
     armed = Armed(parse(text))
     methods: Any = writer
-    copy, write = methods._copy, methods.write
+    copy, store = methods._copy, methods._store
 
     def faulty_copy(*arguments: Any) -> None:
         copy(*arguments)
         armed.end_at("logger.between_copy_and_commit")
 
-    def faulty_write(records: Sequence[object]) -> None:
-        write(records)
-        if records:
-            armed.end_at("logger.between_commit_and_return")
+    def faulty_store(*arguments: Any) -> None:
+        store(*arguments)
+        armed.end_at("logger.between_commit_and_return")
 
-    methods._copy, methods.write = faulty_copy, faulty_write
+    methods._copy, methods._store = faulty_copy, faulty_store
     return writer
 
 
