@@ -16,9 +16,9 @@ from exchange.config import Config
 from exchange.core.events import EventRecord, TradeExecuted
 from exchange.core.market_data import Feed
 from exchange.core.matching import Matching
-from exchange.core.messages import Heartbeat
 from exchange.core.requests import SIDE_NAMES, NewOrder, Record
 from exchange.pipeline.codec import decode_record, encode
+from tests.published import private_of, public_of, take
 from tests.support import wait_until
 from tests.trader import Key, Message
 
@@ -167,12 +167,7 @@ def published(records: list[EventRecord]) -> dict[str, list[bytes]]:
     topics: dict[str, list[bytes]] = {}
     for record in records:
         feed.apply(record)
-        for topic, message in feed.public:
-            assert not isinstance(message, Heartbeat)
+        for topic, message in (*public_of(feed), *private_of(feed)):
             topics.setdefault(topic.name, []).append(encode(message))
-        for topic, report, _ in feed.private:
-            topics.setdefault(topic.name, []).append(encode(report))
-        feed.public.clear()
-        feed.private.clear()
-        feed.ended.clear()
+        take(feed)
     return topics

@@ -6,8 +6,11 @@ from msgspec import UNSET, Struct
 
 from exchange.core import messages
 from exchange.core.asset import Asset, Status
+from exchange.core.execution_reports import Topic
+from exchange.core.feed_notes import NumberedMessage, public_messages, reports_of
 from exchange.core.market_data import Feed
 from exchange.core.matching import Matching
+from exchange.core.messages import ExecutionReport
 from exchange.core.requests import (
     SIDES,
     ChangeStatus,
@@ -21,6 +24,25 @@ from exchange.core.requests import (
 )
 
 
+def public_of(feed: Feed) -> list[tuple[Topic, NumberedMessage]]:
+    """Return the public messages of what a feed has noted, each after its topic, in the order of sending."""
+    asset = feed.asset
+    return [(feed.topics[name], message) for note in feed.notes for name, message in public_messages(asset, note)]
+
+
+def private_of(feed: Feed) -> list[tuple[Topic, ExecutionReport]]:
+    """Return the reports of what a feed has noted, each after its topic, in the order of sending."""
+    reports = [report for note in feed.notes for report in reports_of(feed.asset, note)]
+    return [(feed.reports.topics[report.account], report) for report in reports]
+
+
+def take(feed: Feed) -> None:
+    """Empty what a feed has noted."""
+    feed.notes.clear()
+    feed.reports.first.clear()
+    feed.ended.clear()
+
+
 class Published:
     """A core with its feed, its asset defined unless the records to come do: requests in, messages out."""
 
@@ -32,12 +54,10 @@ class Published:
 
     def apply(self, record: Record) -> None:
         """Apply a record; its messages are in `public` and `reports` until the next one."""
-        self.feed.public.clear()
-        self.feed.private.clear()
-        self.feed.ended.clear()
+        take(self.feed)
         self.feed.apply(self.matching.apply(record))
-        self.public = list(self.feed.public)
-        self.reports = [report for _, report, _ in self.feed.private]
+        self.public = public_of(self.feed)
+        self.reports = [report for _, report in private_of(self.feed)]
 
     def request(self, request: Request, account: str) -> list[dict[str, Any]]:
         """Apply a request and return its public messages as maps, without asset and time."""

@@ -9,12 +9,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from exchange.core.execution_reports import Topic
+from exchange.core.feed_notes import PUBLIC_TOPICS, Note, Reported, Said
+from exchange.core.messages import ExecutionReport, OrderDeleted
 from exchange.pipeline.codec import encode
 from exchange.pipeline.disk import Disk
-from exchange.pipeline.message_chunk import BLOCK, READ_AHEAD, ChunkPlace
+from exchange.pipeline.message_chunk import READ_AHEAD, ChunkPlace
 from exchange.pipeline.message_store import CHUNKS, MessageStore
 
-TRADES, REPORTS, QUIET = "trade/ACME/", "execution/alice/ACME/", "execution/bob/ACME/"
+ORDERS = Topic(b"order/ACME/", PUBLIC_TOPICS.index("order"))
+BBO = Topic(b"bbo/ACME/", PUBLIC_TOPICS.index("bbo"))
+REPORTS, QUIET = Topic(b"execution/alice/ACME/", 0, "alice"), Topic(b"execution/bob/ACME/", 1, "bob")
+SILENT = Topic(b"execution/cat/ACME/", 2, "cat")
+MANY_PAGES = 10**6
 SEED = random.SystemRandom().randrange(2**32)  # a new one each run; a failure prints it
 
 
@@ -39,71 +46,114 @@ def opened(folder: Path, retained: int = 1000, disk: Disk | None = None) -> Iter
         store.close()
 
 
-def payload_of(topic: str, number: int) -> bytes:
-    """Return a message that says whose it is, of a length of its own."""
-    return f"{topic} {number} ".encode() + bytes(random.Random(f"{topic}{number}").randrange(400))
+def deleted(number: int) -> OrderDeleted:
+    return OrderDeleted("ACME", number, 10**9 + number, 10**18)
+
+
+def report(topic: Topic, number: int) -> ExecutionReport:
+    """Return a report that says whose it is, of a length of its own."""
+    length = random.Random(f"{topic.name}{number}").randrange(400)
+    return ExecutionReport(str(topic.account), "ACME", number, 10**18, "canceled", 10**9 + number, "x" * length)
+
+
+def message(topic: Topic, number: int) -> bytes:
+    return encode(deleted(number) if topic is ORDERS else report(topic, number))
 
 
 def fill(store: MessageStore, first: int, last: int, size: int = 1) -> None:
-    """Add messages of those numbers to two topics, and one in a hundred to a third, `size` between two writes."""
-    for number in range(first, last + 1):
-        store.add(TRADES, number, payload_of(TRADES, number))
-        store.add(REPORTS, number, payload_of(REPORTS, number))
-        if number % 100 == 1:
-            store.add(QUIET, number // 100 + 1, payload_of(QUIET, number // 100 + 1))
-        if number % size == 0:
-            store.write()
-    store.write()
+    """Add messages of those numbers to two topics, and one in a hundred to a third, those of `size` numbers at once."""
+    for begin in range(first, last + 1, size):
+        notes: list[Note] = []
+        firsts = {REPORTS.place: begin}
+        end = min(begin + size - 1, last)
+        for number in range(begin, end + 1):
+            notes += [Said(deleted(number)), Reported(report(REPORTS, number))]
+            if number % 100 == 1:
+                quiet = number // 100 + 1
+                notes.append(Reported(report(QUIET, quiet)))
+                firsts.setdefault(QUIET.place, quiet)
+        assert store.add(notes, firsts, after(end)) == len(notes)
+
+
+def after(number: int) -> list[int]:
+    """Return the public topics' last numbers, given that of the one that has any."""
+    return [number if name == "order" else 0 for name in PUBLIC_TOPICS]
+
+
+def read(store: MessageStore, topic: Topic, number: int) -> bytes | None:
+    """Return one message, None where it is not retained."""
+    found = next(store.read("ACME", topic, number, 1), None)
+    assert found is None or found[0] == number
+    return None if found is None else found[1]
 
 
 def check(store: MessageStore, last: int, least: int = 0) -> None:
     """Fail unless each topic is there without a gap up to its end, and right; at least that many of the lively ones."""
-    ends = ((TRADES, last), (REPORTS, last), (QUIET, (last + 99) // 100))
+    ends = ((ORDERS, last), (REPORTS, last), (QUIET, (last + 99) // 100))
     for topic, end in ends:
         earliest = store.earliest(topic)
         first = end + 1 if earliest is None else earliest
-        for number in range(first, end + 1):
-            assert store.read(topic, number) == payload_of(topic, number)
-        assert store.read(topic, first - 1) is None
-        assert store.read(topic, end + 1) is None
+        found = list(store.read("ACME", topic, first, MANY_PAGES))
+        assert found == [(number, message(topic, number)) for number in range(first, end + 1)]
+        assert read(store, topic, first - 1) is None
+        assert read(store, topic, end + 1) is None
         assert topic is QUIET or end + 1 - first >= least
 
 
 def place_of(store: MessageStore) -> ChunkPlace:
     """Return the store's place as a snapshot would bring it."""
+    store.flush()
     store.sync()
     return msgspec.msgpack.decode(encode(store.place), type=ChunkPlace)
 
 
 def test_messages_are_found_by_topic_and_number_short_and_long(tmp_path: Path) -> None:
-    sizes = [1, 100, READ_AHEAD, READ_AHEAD + 1, BLOCK - 5, BLOCK, 100_000]
-    payloads = [bytes([number]) * size for number, size in enumerate(sizes, 1)]
+    reports = [
+        ExecutionReport("alice", "ACME", number, 1, "canceled", 7, "x" * size)
+        for number, size in enumerate([1, 100, READ_AHEAD, 2 * READ_AHEAD, 1], 1)
+    ]
+    with opened(tmp_path, 100) as store:
+        for number, each in enumerate(reports, 1):
+            store.add([Said(deleted(number)), Reported(each)], {REPORTS.place: number}, after(number))
+        for number, each in enumerate(reports, 1):
+            assert read(store, REPORTS, number) == encode(each)
+            assert read(store, ORDERS, number) == encode(deleted(number))
+        for topic in (REPORTS, ORDERS):
+            assert read(store, topic, 0) is None
+            assert read(store, topic, len(reports) + 1) is None
+        for topic in (BBO, SILENT):
+            assert store.earliest(topic) is None
+            assert read(store, topic, 1) is None
+
+
+def test_what_was_just_added_can_be_read_before_a_page_is_full(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        for number, payload in enumerate(payloads, 1):
-            store.add(TRADES, number, payload)
-            store.add(REPORTS, number, payload[::-1] + b"!")
-        store.write()
-        for number, payload in enumerate(payloads, 1):
-            assert store.read(TRADES, number) == payload
-            assert store.read(REPORTS, number) == payload[::-1] + b"!"
-        assert store.read(TRADES, 0) is None
-        assert store.read(TRADES, len(payloads) + 1) is None
-        assert store.read("bbo/ACME/", 1) is None
+        fill(store, 1, 1)
+        assert list(tmp_path.iterdir()) == []
+        check(store, 1, least=1)
+        fill(store, 2, 2)
+        check(store, 2, least=2)
+
+
+def test_a_reader_may_say_how_many_pages_at_most(tmp_path: Path) -> None:
+    with opened(tmp_path, 10_000) as store:
+        fill(store, 1, 2000, 40)
+        assert [number for number, _ in store.read("ACME", ORDERS, 1, 1)] == list(range(1, 41))
+        assert [number for number, _ in store.read("ACME", ORDERS, 41, 3)] == list(range(41, 161))
+        assert [number for number, _ in store.read("ACME", QUIET, 2, 3)] == [2, 3, 4]
 
 
 @pytest.mark.parametrize("size", [1, 7, 250])
 def test_at_least_half_of_what_is_to_be_retained_is_and_never_more_than_all(tmp_path: Path, size: int) -> None:
     with opened(tmp_path, 1000) as store:
-        for number in range(1, 5001):
-            store.add(TRADES, number, number.to_bytes(4, "big"))
-            if number % size:
-                continue
-            store.write()
-            earliest = store.earliest(TRADES)
-            kept = 0 if earliest is None else number - earliest + 1
+        for end in range(size, 5001, size):
+            numbers = range(end - size + 1, end + 1)
+            store.add([Said(deleted(number)) for number in numbers], {}, after(end))
+            earliest = store.earliest(ORDERS)
+            kept = 0 if earliest is None else end - earliest + 1
             assert kept <= 1000
-            assert kept >= min(number, 500)
-            assert earliest is None or store.read(TRADES, earliest) == earliest.to_bytes(4, "big")
+            assert kept >= min(end, 500)
+            assert earliest is None or read(store, ORDERS, earliest) == encode(deleted(earliest))
     assert len(list(tmp_path.iterdir())) <= 2 * CHUNKS + 1
 
 
@@ -114,17 +164,18 @@ def test_messages_in_full_chunks_are_found_across_topics(tmp_path: Path) -> None
         check(store, 4000, least=1250)
         order = random.Random(SEED)
         for _ in range(500):
-            number = order.randint(store.earliest(TRADES) or 1, 4000)
-            assert store.read(TRADES, number) == payload_of(TRADES, number), f"seed {SEED}"
+            topic = order.choice((ORDERS, REPORTS))
+            number = order.randint(store.earliest(topic) or 1, 4000)
+            assert read(store, topic, number) == message(topic, number), f"seed {SEED}"
 
 
-def test_what_is_written_in_one_is_at_most_that_much_above_what_is_to_be_retained(tmp_path: Path) -> None:
+def test_what_is_added_in_one_is_at_most_that_much_above_what_is_to_be_retained(tmp_path: Path) -> None:
     with opened(tmp_path, 1000) as store:
         fill(store, 1, 3000, 3000)
-        assert store.earliest(TRADES) == 1
+        assert store.earliest(ORDERS) == 1
         fill(store, 3001, 4000, 10)
         check(store, 4000, least=250)
-        assert store.earliest(TRADES) == 3001 or (store.earliest(TRADES) or 0) > 3001
+        assert store.earliest(ORDERS) == 3001 or (store.earliest(ORDERS) or 0) > 3001
 
 
 # -- what outlives the process -----------------------------------------------------------------------------------------
@@ -140,13 +191,13 @@ def test_after_a_restart_what_was_retained_is_there_and_what_came_since_can_be_a
         fill(store, 1, before, 3)
         place = place_of(store)
         fill(store, before + 1, before + after, 5)
-        earliest = store.earliest(TRADES) or 1
+        earliest = store.earliest(ORDERS) or 1
     with opened(tmp_path) as store:
-        if place.count and earliest > before:
+        if place.size and earliest > before:
             assert not store.go_on(place), "its chunk is past retention"
             return
         assert store.go_on(place)
-        assert store.earliest(TRADES) == (earliest if before >= earliest else None)
+        assert store.earliest(ORDERS) == (earliest if before >= earliest else None)
         check(store, before, least=before + 1 - earliest)
         fill(store, before + 1, before + after, 4)
         check(store, before + after, least=min(before + after, 250))
@@ -176,7 +227,7 @@ def test_what_is_retained_may_be_another_number_after_a_restart(tmp_path: Path) 
         assert store.go_on(place)
         fill(store, 5001, 5100)
         check(store, 5100)
-        assert (store.earliest(TRADES) or 0) > 3000
+        assert (store.earliest(ORDERS) or 0) > 3000
 
 
 def test_an_emptied_store_leaves_no_file(tmp_path: Path) -> None:
@@ -213,10 +264,10 @@ def test_a_bit_flipped_anywhere_is_never_a_wrong_message(tmp_path: Path) -> None
         with opened(tmp_path, 3000) as store:
             if store.go_on(place):
                 wrong = {
-                    (topic, number): payload
-                    for topic in (TRADES, REPORTS)
+                    (topic.name, number): payload
+                    for topic in (ORDERS, REPORTS)
                     for number in range(400, 0, -1)
-                    if (payload := store.read(topic, number)) not in (None, payload_of(topic, number))
+                    if (payload := read(store, topic, number)) not in (None, message(topic, number))
                 }
                 assert not wrong
                 check(store, 400)
@@ -252,9 +303,9 @@ def test_a_damaged_chunk_is_given_up_with_all_before_it(
     with opened(tmp_path, 3000) as store:
         assert store.go_on(place)
         for number in range(1000, 0, -1):
-            assert store.read(TRADES, number) in (None, payload_of(TRADES, number))
+            assert read(store, ORDERS, number) in (None, message(ORDERS, number))
         check(store, 1000, least=300)
-        assert (store.earliest(TRADES) or 0) > 300
+        assert (store.earliest(ORDERS) or 0) > 300
     if (how, ending) != ("gone", ".index"):
         assert "given up, with all before it" in caplog.text
         assert path.stem in caplog.text
@@ -304,19 +355,17 @@ def test_on_a_full_disk_old_messages_are_given_up_and_new_ones_kept_when_there_i
     with opened(tmp_path, 100, disk) as store:
         fill(store, 1, 40)
         disk.full = True
-        store.add(TRADES, 41, b"two")
-        store.write()
-        assert store.earliest(TRADES) is None
-        assert store.read(TRADES, 1) is None
+        fill(store, 41, 45)
+        assert store.earliest(ORDERS) is None
+        assert read(store, ORDERS, 1) is None
         assert list(tmp_path.iterdir()) == []
-        store.add(TRADES, 42, b"three")
-        store.write()
+        fill(store, 46, 50)
+        store.flush()
         disk.full = False
-        store.add(TRADES, 43, b"four")
-        store.write()
-        assert store.earliest(TRADES) == 43
-        assert store.read(TRADES, 43) == b"four"
+        fill(store, 51, 52)
+        assert store.earliest(ORDERS) == 51
+        assert read(store, ORDERS, 51) == message(ORDERS, 51)
         place = place_of(store)
     with opened(tmp_path, 100) as store:
         assert store.go_on(place)
-        assert store.read(TRADES, 43) == b"four"
+        check(store, 52, least=2)

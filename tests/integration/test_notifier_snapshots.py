@@ -12,6 +12,7 @@ import pytest
 from exchange.config import Config
 from exchange.core.asset import Asset
 from exchange.core.events import EventRecord
+from exchange.core.feed_notes import account_of, client_order_id_of
 from exchange.core.matching import Matching
 from exchange.core.messages import Reject
 from exchange.pipeline.board import AssetBoard
@@ -34,6 +35,7 @@ from tests.support import wait_until, write_config
 SEED = random.SystemRandom().randrange(2**32)  # a new one each run; a failure prints it
 REQUESTS = 50
 SETTINGS = f"[snapshots]\nrequests = {REQUESTS}\n[limits]\nretained_messages = 20000\n"  # in chunks of 1,250
+MANY_PAGES, RETAINED_ORDERS = 10**6, 20
 PUBLIC = ("trade", "bbo", "book", "order", "status")
 
 
@@ -181,6 +183,7 @@ def test_damage_costs_time_and_no_answer(traded: tuple[Venue, dict[str, Message]
             venue.settle()
         wait_for_another_snapshot(venue, newest)
     last = last_request(venue)
+    assert whole_topic(venue, "status/BTC-USD/"), "what is asked for is on disk then"
     before = answers(venue)
     venue.notifier.kill()
     older, last_one = snapshots_of(venue, "ACME")[-2:]
@@ -273,7 +276,7 @@ class Life:
         self.world = InlineWorld()
         self.snapshots = NotifierSnapshots(self.world, config.data / "notifier", requests)
         store = MessageStore(self.world.disk, config.data / "notifier" / "ACME", 50_000)
-        self.board = AssetBoard(Asset(asset="ACME"), store, 20)
+        self.board = AssetBoard(Asset(asset="ACME"), store, RETAINED_ORDERS)
         self.snapshots.start(self.board)
         transport, endpoints = self.world.transport, config.endpoints
         self.clients = transport.client_router(endpoints.query, 10)
@@ -301,13 +304,17 @@ class Life:
     def known(self) -> dict[str, object]:
         """Return all that queries are answered from."""
         board = self.board
-        topics = {topic.name: topic.sequence for topic in board.feed.topics.values()}
-        topics |= {topic.name: topic.sequence for topic in board.feed.reports.topics.values()}
-        kept = {name: [board.store.read(name, number) for number in range(1, topics[name] + 1)] for name in topics}
-        assert not any(None in messages for messages in kept.values())
-        ended = [(order_id, order.account.name, order.report) for order_id, order in board.ended.items()]
-        live = {order_id: order.report for order_id, order in board.feed.orders.items()}
-        return {"kept": kept, "ended": ended, "live": live, "ids": board.orders, "trades": list(board.trades)}
+        feed = board.feed
+        kept = {}
+        for topic in (*feed.topics.values(), *feed.reports.topics.values()):
+            kept[topic.name] = list(board.store.read("ACME", topic, 1, MANY_PAGES))
+            assert [number for number, _ in kept[topic.name]] == list(range(1, topic.sequence + 1))
+        ended = list(board.ended.items().items())[-RETAINED_ORDERS:]
+        live = {order_id: feed.reports.last_of(order) for order_id, order in feed.orders.items()}
+        names = [(account_of(note, order_id), client_order_id_of(note, order_id)) for order_id, note in ended]
+        assert len(ended) == RETAINED_ORDERS
+        ids = {(account, name): board.find(account, name) for account, name in names}
+        return {"kept": kept, "ended": ended, "live": live, "ids": ids, "trades": list(board.trades)}
 
     def close(self) -> None:
         self.board.store.close()
@@ -379,13 +386,15 @@ def test_without_the_newest_chunk_a_start_goes_on_without_the_messages_of_before
             life.board.store.disk = life.board.store.newest.disk = disk = FullDisk()
             disk.full = True
             life.receive(log, 180)
+            life.board.store.flush()
     with closing(Life(config)) as life:
         assert life.board.started_from == 150
         number = life.board.feed.topics["order"].sequence
-        assert life.board.store.earliest("order/ACME/") is None
+        topic = life.board.feed.topics["order"]
+        assert life.board.store.earliest(topic) is None
         life.receive(log, len(log))
         assert not life.board.rebuilding
-        assert life.board.store.earliest("order/ACME/") == number + 1
+        assert life.board.store.earliest(topic) == number + 1
         reply = Queries(life.notifier, life.clients).answer(
             encode({"type": "retransmit", "topic": "order/ACME/", "from": number, "to": number + 1})
         )

@@ -20,6 +20,7 @@ from exchange.core.requests import (
 )
 from exchange.pipeline.codec import decode_record, encode
 from exchange.store.rows import COLUMNS, Reached, Rows
+from tests.published import private_of, public_of, take
 from tests.simulation.clients import Trader, decode, expected
 from tests.simulation.database import KEYS, read_copy
 from tests.simulation.disk import Storage
@@ -230,6 +231,9 @@ def check_rows(exchange: "Exchange", events: dict[str, list[EventRecord]]) -> No
 # -- what was published ------------------------------------------------------------------------------------------------
 
 
+REFUSALS = ("cancel_rejected", "amend_rejected")  # which leave an order's last report what it was
+
+
 class PublishedFeed:
     """All messages of an asset's topics as a fresh fold of its events makes them, and each order's last report."""
 
@@ -239,16 +243,14 @@ class PublishedFeed:
         self.reports: dict[tuple[str, int], bytes] = {}
         for record in records:
             feed.apply(record)
-            for topic, message in feed.public:
-                self.topics.setdefault(topic.name, {})[message.sequence] = encode(message)  # type: ignore[union-attr]
-            for topic, report, order in feed.private:
+            for topic, message in public_of(feed):
+                self.topics.setdefault(topic.name, {})[message.sequence] = encode(message)
+            for topic, report in private_of(feed):
                 payload = encode(report)
                 self.topics.setdefault(topic.name, {})[report.sequence] = payload
-                if order is not None:
-                    self.reports[report.account, order.order_id] = payload
-            feed.public.clear()
-            feed.private.clear()
-            feed.ended.clear()
+                if report.exec_type not in REFUSALS:
+                    self.reports[report.account, report.order_id] = payload
+            take(feed)
 
 
 def check_published(exchange: "Exchange", feeds: dict[str, PublishedFeed]) -> None:

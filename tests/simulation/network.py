@@ -354,6 +354,11 @@ class Publisher:
     def __init__(self, socket: Any) -> None:
         self.waitable = socket
 
+    followed = True
+
+    def follows(self, topic: bytes) -> bool:
+        return True
+
     def send(self, topic: bytes, payload: bytes) -> None:
         self.waitable.send(topic, SNDMORE)
         self.waitable.send(payload)

@@ -10,12 +10,23 @@ from exchange.core.asset import MAX_INTEGER, Asset, ScheduledChange
 from exchange.core.book import MANY
 from exchange.core.events import Event, EventRecord, IndicativeChanged, StatusChanged
 from exchange.core.execution_reports import Topic
+from exchange.core.feed_notes import PUBLIC_TOPICS
 from exchange.core.market_data import Feed
 from exchange.core.matching import Matching
-from exchange.core.published_book import PUBLIC_TOPICS
 from exchange.core.requests import BUY, SELL, AmendOrder, ChangeStatus, DefineAsset, Delist, MassCancel, Record
 from exchange.pipeline.codec import encode
-from tests.published import LevelBook, OrderBook, Published, levels, of_type, plain, queue
+from tests.published import (
+    LevelBook,
+    OrderBook,
+    Published,
+    levels,
+    of_type,
+    plain,
+    private_of,
+    public_of,
+    queue,
+    take,
+)
 from tests.random_requests import PROFILES, random_requests
 
 SEED = random.SystemRandom().randrange(2**32)  # a new one each run; a failure prints it
@@ -46,7 +57,7 @@ def test_the_numbers_of_each_topic_have_no_gap(profile: str) -> None:
     matching = Matching()
     for record in random_requests(SEED, PROFILES[profile], 500):
         feed.apply(matching.apply(record))
-    sent: list[tuple[Topic, Any]] = [*feed.public, *((topic, report) for topic, report, _ in feed.private)]
+    sent: list[tuple[Topic, Any]] = [*public_of(feed), *private_of(feed)]
     for topic, message in sent:
         last[topic.name] = last.get(topic.name, 0) + 1
         assert message.sequence == last[topic.name]
@@ -61,12 +72,12 @@ def test_a_request_has_one_status_message_for_each_change_or_for_another_indicat
     feed, matching = Feed("ACME"), Matching()
     for record in random_requests(SEED, PROFILES[profile], 500):
         events = matching.apply(record)
-        feed.public.clear()
+        take(feed)
         feed.apply(events)
         kinds = [type(event) for event in events.events]
         first = record.sequence == 1 and len(kinds) == 1  # the definition of an asset without sessions
         expected = max(kinds.count(StatusChanged), kinds.count(IndicativeChanged), first)
-        sent = [message for topic, message in feed.public if topic.name == "status/ACME/"]
+        sent = [message for topic, message in public_of(feed) if topic.name == "status/ACME/"]
         assert len(sent) == expected, f"seed {SEED}, {record}"
 
 
@@ -74,10 +85,8 @@ def sent_bytes(profile: str, seed: int) -> Iterator[bytes]:
     matching, feed = Matching(), Feed("ACME")
     for record in random_requests(seed, PROFILES[profile], 500):
         feed.apply(matching.apply(record))
-    for topic, message in feed.public:
+    for topic, message in (*public_of(feed), *private_of(feed)):
         yield topic.frame + encode(message)
-    for topic, report, _ in feed.private:
-        yield topic.frame + encode(report)
 
 
 def test_the_same_events_give_the_same_bytes() -> None:
@@ -94,9 +103,13 @@ def test_a_request_folded_in_part_by_part_gives_the_same_messages(profile: str) 
         whole.apply(events)
         for _ in parts.apply_in_parts(events, 2):
             pass
-    for one, other in ((whole.public, parts.public), (whole.private, parts.private)):
+    for one, other in ((public_of(whole), public_of(parts)), (private_of(whole), private_of(parts))):
         assert [(sent[0].name, sent[1]) for sent in one] == [(sent[0].name, sent[1]) for sent in other], f"seed {SEED}"
-    assert [order.order_id for order in whole.ended] == [order.order_id for order in parts.ended]
+    assert list(whole.ended) == list(parts.ended)
+    assert whole.reports.first == parts.reports.first
+    assert {each: whole.reports.last_of(order) for each, order in whole.orders.items()} == {
+        each: parts.reports.last_of(order) for each, order in parts.orders.items()
+    }
 
 
 def test_a_record_that_is_not_the_next_is_our_own_mistake() -> None:
@@ -238,7 +251,7 @@ def test_a_full_level_is_reported_as_rejected_and_ends_the_order() -> None:
     (report,) = published.reports
     assert (report.exec_type, report.order_status, report.reason) == ("rejected", "rejected", "invalid_quantity")
     assert (report.cumulative_quantity, report.leaves_quantity) == (0, 0)
-    assert [order.order_id for order in published.feed.ended] == [2]
+    assert list(published.feed.ended) == [2]
     assert queue(published.matching, "sell") == [(100, 1, MAX_INTEGER)]
 
 
@@ -435,7 +448,7 @@ def test_each_change_of_status_within_a_request_is_published_and_the_last_call_h
     feed.apply(EventRecord("ACME", 1, 1, "", request, 1, changes))
     assert [
         (message["sequence"], message["status"], message["reason"], message.get("indicative_price", "none"))
-        for message in (plain(message) for _, message in feed.public)
+        for message in (plain(message) for _, message in public_of(feed))
     ] == [
         (1, "call", "operator", None),
         (2, "open", "operator", "none"),

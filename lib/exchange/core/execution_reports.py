@@ -1,40 +1,55 @@
 """What the private feed says: each order's life as its owner sees it, in reports numbered per account and asset."""
 
-from typing import Literal
-
 from msgspec import UNSET, UnsetType, field
 
 from exchange.core.book import Order
-from exchange.core.events import TradeExecuted
+from exchange.core.feed_notes import PUBLIC_TOPICS, Accepted, Note, Party, Reported, report_of
 from exchange.core.messages import ExecutionReport
 from exchange.core.requests import SIDE_NAMES
 
 
 class Topic:
-    """A topic, as text and as the frame that is sent, and the number of its last message.
+    """A topic of an asset: the frame that is sent, and the number of its last message.
 
-    A plain class, since to set an attribute of one is much quicker than a Struct's.
+    `place` is, of a public one, its place among PUBLIC_TOPICS; of the private ones they are counted apart, in the order
+    in which their accounts turned up. (A plain class, since to set an attribute of one is much quicker than a
+    Struct's.)
     """
 
-    __slots__ = ("frame", "name", "sequence")
+    __slots__ = ("account", "frame", "place", "sequence")
 
-    def __init__(self, name: str = "") -> None:
-        self.name = name
-        self.frame = name.encode()
+    def __init__(self, frame: bytes = b"", place: int = 0, account: str | None = None) -> None:
+        self.frame = frame
+        self.place = place
+        self.account = account  # of the private ones
         self.sequence = 0
+
+    @property
+    def name(self) -> str:
+        """Return the topic as text."""
+        return self.frame.decode()
+
+    @property
+    def kind(self) -> str:
+        """Return the first part of its name."""
+        return "execution" if self.account is not None else PUBLIC_TOPICS[self.place]
 
 
 class PublishedOrder(Order, gc=False):
-    """An order with what its execution reports say, and the last of them as it was sent.
+    """An order with what its execution reports say.
 
-    (To be made by place: by name it takes several times as long. All of what follows `terms` is given.)
+    `last` is the note of its last report; None where that is the one that it is new, with `number` and `time`, and it
+    is as it was then. (To be made by place: by name it takes several times as long. All that follows `terms` is given,
+    but for `last`.)
     """
 
     client_order_id: str = ""
     order_type: str = "limit"
     time_in_force: str = "gtc"
     topic: Topic = field(default_factory=Topic)  # of its account's reports
-    report: bytes = b""
+    number: int = 0
+    time: int = 0
+    last: Note | None = None
 
     @property
     def cumulative(self) -> int:
@@ -54,22 +69,24 @@ class PublishedOrder(Order, gc=False):
         return "partially_filled" if self.cumulative else "new"
 
 
-Report = tuple[Topic, ExecutionReport, PublishedOrder | None]  # its order where it is known, and the report is its last
-
-
 class Reports:
-    """Makes and numbers an asset's execution reports. They are added to `made`, which whoever takes them empties."""
+    """Numbers an asset's execution reports, and notes them among `notes`, which whoever takes them empties.
 
-    def __init__(self, asset: str) -> None:
+    `first` is emptied then too: of each topic that has a new report, by its place, the number of the first.
+    """
+
+    def __init__(self, asset: str, notes: list[Note]) -> None:
         self.asset = asset
         self.topics: dict[str, Topic] = {}  # by account
-        self.made: list[Report] = []
+        self.notes = notes
+        self.first: dict[int, int] = {}
 
     def topic(self, account: str) -> Topic:
         """Return the topic of an account's reports."""
         topic = self.topics.get(account)
         if topic is None:
-            topic = self.topics[account] = Topic(f"execution/{account}/{self.asset}/")
+            frame = f"execution/{account}/{self.asset}/".encode()
+            topic = self.topics[account] = Topic(frame, len(self.topics), account)
         return topic
 
     def last(self, account: str) -> int:
@@ -77,47 +94,53 @@ class Reports:
         topic = self.topics.get(account)
         return 0 if topic is None else topic.sequence
 
+    def last_of(self, order: PublishedOrder) -> ExecutionReport:
+        """Return a live order's last report, as it was or would have been sent."""
+        if order.last is not None:
+            return report_of(self.asset, order.last, order.order_id)
+        return report_of(self.asset, self._accepted(order), order.order_id)
+
+    def number(self, topic: Topic) -> int:
+        """Return the number of a topic's next report."""
+        topic.sequence = number = topic.sequence + 1
+        place = topic.place
+        if place not in self.first:
+            self.first[place] = number
+        return number
+
     def report_new(self, order: PublishedOrder, time: int) -> None:
         """Report a new order, before anything else happens to it."""
-        terms = order.terms
-        stop_price: int | UnsetType = UNSET
-        status = "new"
-        if terms is not None:
-            stop_price = terms.stop_price or UNSET
-            if terms.waiting:
-                status = "pending_trigger"
-        topic = order.topic
-        topic.sequence = number = topic.sequence + 1
-        report = ExecutionReport(
-            order.account.name,
-            self.asset,
-            number,
-            time,
-            "new",
+        if order.terms is not None:
+            self.report("new", order, time)
+            return
+        order.number = self.number(order.topic)
+        order.time = time
+        self.notes.append(self._accepted(order))
+
+    @staticmethod
+    def _accepted(order: PublishedOrder) -> Accepted:
+        return Accepted(
+            order.time,
             order.order_id,
-            UNSET,
-            status,
+            order.account.name,
             order.client_order_id,
-            SIDE_NAMES[order.side],
-            order.order_type,
-            order.time_in_force,
-            order.price or UNSET,
-            stop_price,
+            order.side,
             order.quantity,
-            0,
-            order.leaves,
+            order.price,
+            order.order_type,  # type: ignore[arg-type] # one of them
+            order.time_in_force,  # type: ignore[arg-type]
+            order.number,
         )
-        self.made.append((topic, report, order))
 
     def report(self, exec_type: str, order: PublishedOrder, time: int, reason: str | UnsetType = UNSET) -> None:
         """Report what happened to a live order."""
-        self._report(exec_type, order.status, order, order.cumulative, order.open, time, reason)
+        order.last = self._report(exec_type, order.status, order, order.cumulative, order.open, time, reason)
 
     def report_end(
         self, exec_type: str, order: PublishedOrder, cumulative: int, time: int, reason: str | UnsetType
-    ) -> None:
-        """Report an order's end by something else than a trade."""
-        self._report(exec_type, exec_type, order, cumulative, 0, time, reason)
+    ) -> Note:
+        """Report an order's end by something else than a trade; return the note of it."""
+        return self._report(exec_type, exec_type, order, cumulative, 0, time, reason)
 
     def _report(
         self,
@@ -128,13 +151,11 @@ class Reports:
         leaves: int,
         time: int,
         reason: str | UnsetType = UNSET,
-    ) -> None:
-        topic = order.topic
-        topic.sequence = number = topic.sequence + 1
+    ) -> Note:
         report = ExecutionReport(
             order.account.name,
             self.asset,
-            number,
+            self.number(order.topic),
             time,
             exec_type,
             order.order_id,
@@ -150,43 +171,30 @@ class Reports:
             cumulative,
             leaves,
         )
-        self.made.append((topic, report, order))
+        note = Reported(report)
+        self.notes.append(note)
+        return note
 
-    def report_trade(
-        self, order: PublishedOrder, event: TradeExecuted, liquidity: Literal["maker", "taker"], time: int
-    ) -> None:
-        """Report a trade to one of its two orders, which has what it left open."""
+    def party(self, order: PublishedOrder) -> Party:
+        """Return an order that has just traded, the trade taken off it, and number its report of that."""
         terms, leaves = order.terms, order.leaves
-        stop_price: int | UnsetType = UNSET
+        stop_price = 0
         if terms is not None:
             leaves += terms.hidden
-            stop_price = terms.stop_price or UNSET
-        topic = order.topic
-        topic.sequence = number = topic.sequence + 1
-        report = ExecutionReport(
-            order.account.name,
-            self.asset,
-            number,
-            time,
-            "trade",
+            stop_price = terms.stop_price
+        return Party(
             order.order_id,
-            UNSET,
-            "partially_filled" if leaves else "filled",
+            order.account.name,
             order.client_order_id,
-            SIDE_NAMES[order.side],
-            order.order_type,
-            order.time_in_force,
-            order.price or UNSET,
+            order.side,
+            order.order_type,  # type: ignore[arg-type] # one of them
+            order.time_in_force,  # type: ignore[arg-type]
+            order.price,
             stop_price,
             order.quantity,
-            order.quantity - leaves,
             leaves,
-            event.price,
-            event.quantity,
-            event.trade_id,
-            liquidity,
+            self.number(order.topic),
         )
-        self.made.append((topic, report, order))
 
     def report_refusal(
         self, exec_type: str, order_id: int, order: PublishedOrder | None, account: str, reason: str, time: int
@@ -197,10 +205,6 @@ class Reports:
         """
         if order is not None:
             self._report(exec_type, order.status, order, order.cumulative, order.open, time, reason)
-            topic, report, _ = self.made[-1]
-            self.made[-1] = (topic, report, None)
             return
-        topic = self.topic(account)
-        topic.sequence = number = topic.sequence + 1
-        report = ExecutionReport(account, self.asset, number, time, exec_type, order_id, reason)
-        self.made.append((topic, report, None))
+        number = self.number(self.topic(account))
+        self.notes.append(Reported(ExecutionReport(account, self.asset, number, time, exec_type, order_id, reason)))

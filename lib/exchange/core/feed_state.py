@@ -4,7 +4,7 @@ A feed restored from its state goes on byte for byte as the one that the state w
 values in the same order, whichever way the feed has come to it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct, structs
 
@@ -12,13 +12,15 @@ from exchange.core import messages
 from exchange.core.asset import Asset
 from exchange.core.book import Terms, orders_of
 from exchange.core.execution_reports import PublishedOrder
+from exchange.core.feed_notes import PUBLIC_TOPICS, Note, Reported
 from exchange.core.market_data import Feed
-from exchange.core.published_book import PUBLIC_TOPICS
+from exchange.core.messages import ExecutionReport
 from exchange.core.requests import BUY, SELL, OrderType, SelfTradePrevention, Side, TimeInForce
 
-VERSION = (
-    1  # to be raised whenever `Feed` gives other messages or numbers than it did: older states are not gone on from
-)
+# To be raised whenever `Feed` gives other messages or numbers than it did: older states are not gone on from. (Those of
+# version 1 are, see `converted`: it has reports in the place of notes, and is the same otherwise.)
+VERSION = 2
+FORMER_VERSION = 1
 
 StoredTerms = tuple[OrderType, TimeInForce, int, int, int, bool, SelfTradePrevention, int, int, bool, int]  # of `Terms`
 
@@ -39,7 +41,9 @@ class StoredOrder(Struct, frozen=True, array_like=True, gc=False):
     client_order_id: str
     order_type: OrderType
     time_in_force: TimeInForce
-    report: bytes
+    number: int
+    time: int
+    last: Note | None = None
     terms: StoredTerms | None = None
 
 
@@ -56,18 +60,18 @@ class FeedState(Struct, frozen=True, array_like=True):
     accounts: list[tuple[str, int]]  # each with the number of its last report, in the order in which they turned up
     resting: list[StoredOrder]  # of both sides, each from the worst level to the best, a level's in time order
     waiting: list[StoredOrder]  # stops, by order id
-    ended: list[StoredOrder]  # as they were given
+    ended: dict[int, Note]  # as they were given
 
 
-def state_of(feed: Feed, ended: Iterable[PublishedOrder] = ()) -> FeedState:
-    """Return the state of a feed that is between two requests and whose lists were emptied. O(orders).
+def state_of(feed: Feed, ended: Mapping[int, Note] | None = None) -> FeedState:
+    """Return the state of a feed that is between two requests and whose notes were taken. O(orders).
 
-    `ended` are orders that have ended and are to be kept with it.
+    `ended` are orders that have ended and are to be kept with it, each with the note of its last report.
     """
     within = (feed.entering, feed.replaced, feed.call, feed.touched)
     assert not any(within), "a state is one between two requests"
-    untaken = (feed.public, feed.private, feed.ended)
-    assert not any(untaken), "what was not taken from the feed's lists would be lost"
+    assert not feed.notes, "what was not taken of them would be lost"
+    assert not feed.reports.first, "as its notes, it is taken"
     places = {account: place for place, account in enumerate(feed.reports.topics)}
     resting = [
         _stored(feed.orders[order.order_id], places)
@@ -86,7 +90,7 @@ def state_of(feed: Feed, ended: Iterable[PublishedOrder] = ()) -> FeedState:
         [(account, topic.sequence) for account, topic in feed.reports.topics.items()],
         resting,
         [_stored(order, places) for _, order in sorted(feed.orders.items()) if order.waiting],
-        [_stored(order, places) for order in ended],
+        dict(ended or {}),
     )
 
 
@@ -117,9 +121,68 @@ def restore(state: FeedState) -> Feed:
     return feed
 
 
-def restore_ended(state: FeedState, feed: Feed) -> list[PublishedOrder]:
-    """Return the state's orders that had ended, given the feed restored from it."""
-    return [_restored(feed, state, stored) for stored in state.ended]
+# -- states of version 1 -----------------------------------------------------------------------------------------------
+
+
+class FormerOrder(Struct, frozen=True, array_like=True, gc=False):
+    """A `StoredOrder` of version 1, with its last report as it was sent."""
+
+    order_id: int
+    account: int
+    side: Side
+    price: int
+    quantity: int
+    leaves: int
+    client_order_id: str
+    order_type: OrderType
+    time_in_force: TimeInForce
+    report: bytes
+    terms: StoredTerms | None = None
+
+
+class FormerState(Struct, frozen=True, array_like=True):
+    """A `FeedState` of version 1."""
+
+    version: int
+    asset: str
+    sequence: int
+    time: int
+    definition: Asset | None
+    status: messages.Status | None
+    topics: dict[str, int]
+    accounts: list[tuple[str, int]]
+    resting: list[FormerOrder]
+    waiting: list[FormerOrder]
+    ended: list[FormerOrder]
+
+
+def converted(former: FormerState, decode_report: Callable[[bytes], ExecutionReport]) -> FeedState:
+    """Return a state of version 1 as one of this version."""
+
+    def stored(order: FormerOrder) -> StoredOrder:
+        report = decode_report(order.report)
+        values = structs.asdict(order) | {"number": report.sequence, "time": report.time, "last": Reported(report)}
+        del values["report"]
+        return StoredOrder(**values)
+
+    if former.version != FORMER_VERSION:
+        raise OtherVersion(f"version {former.version}: this program reads {FORMER_VERSION} and {VERSION}")
+    return FeedState(
+        VERSION,
+        former.asset,
+        former.sequence,
+        former.time,
+        former.definition,
+        former.status,
+        former.topics,
+        former.accounts,
+        [stored(order) for order in former.resting],
+        [stored(order) for order in former.waiting],
+        {order.order_id: Reported(decode_report(order.report)) for order in former.ended},
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def _stored(order: PublishedOrder, places: dict[str, int]) -> StoredOrder:
@@ -133,7 +196,9 @@ def _stored(order: PublishedOrder, places: dict[str, int]) -> StoredOrder:
         order.client_order_id,
         order.order_type,  # type: ignore[arg-type] # one of them
         order.time_in_force,  # type: ignore[arg-type]
-        order.report,
+        order.number,
+        order.time,
+        order.last,
         None if order.terms is None else structs.astuple(order.terms),
     )
 
@@ -152,5 +217,7 @@ def _restored(feed: Feed, state: FeedState, stored: StoredOrder) -> PublishedOrd
         stored.order_type,
         stored.time_in_force,
         feed.reports.topic(account),
-        stored.report,
+        stored.number,
+        stored.time,
+        stored.last,
     )

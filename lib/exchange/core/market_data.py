@@ -1,7 +1,8 @@
 """From an asset's events to what subscribers see: a pure fold that gives the same messages and numbers every time.
 
-`Feed.apply` takes the asset's event records in order and returns the messages of each topic, numbered 1, 2, 3, ... per
-topic without a gap. Whoever replays the same records, from the first on, gets the same messages.
+`Feed.apply` takes the asset's event records in order and notes what comes of them (`feed_notes.py`): the messages of
+each topic, numbered 1, 2, 3, ... per topic without a gap. Whoever replays the same records, from the first on, gets the
+same messages.
 
 Of an iceberg the public sees what it shows, and of a stop that waits nothing. The feed's book is what the public sees,
 with the hidden parts and the waiting stops beside it. It, and what is said of it, is in `published_book.py`; here is
@@ -15,6 +16,7 @@ from exchange.core import events, messages
 from exchange.core.asset import Asset
 from exchange.core.events import EventRecord, OrderCanceled, OrderRested
 from exchange.core.execution_reports import PublishedOrder
+from exchange.core.feed_notes import Said, Traded
 from exchange.core.messages import SideName
 from exchange.core.published_book import PublishedBook
 from exchange.core.requests import (
@@ -63,9 +65,9 @@ class Feed(PublishedBook):
         }
 
     def apply(self, record: EventRecord) -> None:
-        """Fold one request's events in. Its messages are added to `public` and `private`, orders that ended to `ended`.
+        """Fold one request's events in. What is to be said is added to `notes`, orders that ended to `ended`.
 
-        The caller empties the three lists.
+        The caller empties both, and `reports.first`.
         """
         sequence = record.sequence
         assert sequence == self.sequence + 1, f"{self.asset}: {sequence} after {self.sequence}"
@@ -75,7 +77,7 @@ class Feed(PublishedBook):
         request_type = type(record.request)
         # What most requests come to has ways of its own, which give what those of the single events do.
         if request_type is NewOrder:
-            if len(events) == 2 and type(events[1]) is OrderRested:
+            if len(events) == 2 and type(events[1]) is OrderRested and record.request.instructions is None:  # type: ignore[union-attr]
                 self._entered_and_rested(record)
                 return
         elif request_type is CancelOrder and len(events) == 1 and type(event := events[0]) is OrderCanceled:
@@ -90,7 +92,7 @@ class Feed(PublishedBook):
         self._finish(record)
 
     def apply_in_parts(self, record: EventRecord, size: int) -> Iterator[None]:
-        """Do the same, and stop after every `size` events and at the end, for the caller to empty the lists.
+        """Do the same, and stop after every `size` events and at the end, for the caller to take what is noted.
 
         An auction may have hundreds of thousands of events. Before the end the feed is in the middle of a request.
         """
@@ -135,9 +137,7 @@ class Feed(PublishedBook):
 
     def _rejected(self, record: EventRecord, event: events.OrderRejected) -> None:
         order = self._new_order(record)
-        order.leaves = 0
-        self.reports.report_end("rejected", order, 0, record.time, event.reason)
-        self.ended.append(order)
+        self.ended[order.order_id] = self.reports.report_end("rejected", order, 0, record.time, event.reason)
 
     def _triggered(self, record: EventRecord, event: events.OrderTriggered) -> None:
         order = self.orders[event.order_id]
@@ -152,69 +152,60 @@ class Feed(PublishedBook):
         if self.replaced is not None:
             self._publish_deletion(self.replaced, record.time)
             self.replaced = None
-        time = record.time
+        time, price, quantity = record.time, event.price, event.quantity
         topic = self.trade_topic
         topic.sequence = number = topic.sequence + 1
         assert number == event.trade_id
-        trade = messages.Trade(
-            self.asset,
-            number,
-            number,
-            event.price,
-            event.quantity,
-            SIDE_NAMES[event.aggressor],
-            event.maker_order_id,
-            event.taker_order_id,
-            time,
-        )
-        self.public.append((topic, trade))
-        orders = self.orders
-        maker = orders[event.maker_order_id]
-        self._execute(maker, event, time)
-        taker = self.entering
+        orders, order_topic, party = self.orders, self.order_topic, self.reports.party
+        maker, taker = orders[event.maker_order_id], self.entering
+        shown = taker_shown = self._execute(maker, quantity)
         if taker is None:
             taker = orders[event.taker_order_id]  # in an auction both rest
-            self._execute(taker, event, time)
+            taker_shown = self._execute(taker, quantity)
+            order_number = 0
         else:
             assert taker.order_id == event.taker_order_id
-            taker.leaves = leaves = taker.leaves - event.quantity
-            if not leaves:
+            assert shown == quantity
+            taker.leaves -= quantity
+            if not taker.leaves:
                 self.entering = None
-                del orders[event.taker_order_id]
-                self.ended.append(taker)
-        report_trade = self.reports.report_trade
-        report_trade(maker, event, "maker", time)
-        report_trade(taker, event, "taker", time)
+            order_topic.sequence = order_number = order_topic.sequence + 1
+        of_maker, of_taker = party(maker), party(taker)
+        note = Traded(time, number, price, quantity, event.aggressor, order_number, of_maker, of_taker)
+        self.notes.append(note)
+        for order, after in ((maker, of_maker), (taker, of_taker)):
+            if after.leaves:
+                order.last = note
+            else:
+                del orders[order.order_id]
+                self.ended[order.order_id] = note
+        if not order_number:
+            for order, by in ((maker, shown), (taker, taker_shown)):
+                if by:
+                    executed = messages.OrderExecuted(
+                        self.asset, self._next("order"), order.order_id, by, price, number, time
+                    )
+                    self.notes.append(Said(executed))
 
-    def _execute(self, order: PublishedOrder, event: events.TradeExecuted, time: int) -> None:
-        """Take a trade off a resting order, what it shows first.
+    def _execute(self, order: PublishedOrder, quantity: int) -> int:
+        """Take a trade off a resting order, what it shows first; return how much of that.
 
         Only an auction takes more than that, hidden quantity. An order with hidden quantity left and nothing shown is
         out of the book: what it shows next comes with `OrderReplenished`, in the same record.
         """
-        quantity, shown = event.quantity, order.leaves
+        shown = order.leaves
         if quantity < shown:
             self._touch(order)
             self.book.ladders[order.side].reduce(order, quantity)
-        else:
-            if shown:
-                self._touch(order)
-                self.book.remove(order)
-                order.leaves = 0
-            terms = order.terms
-            if terms is not None and terms.hidden:
-                terms.hidden -= quantity - shown
-            if terms is None or not terms.hidden:
-                del self.orders[order.order_id]
-                self.ended.append(order)
-            quantity = shown
-        if quantity:
-            topic = self.order_topic
-            topic.sequence = number = topic.sequence + 1
-            executed = messages.OrderExecuted(
-                self.asset, number, order.order_id, quantity, event.price, event.trade_id, time
-            )
-            self.public.append((topic, executed))
+            return quantity
+        if shown:
+            self._touch(order)
+            self.book.remove(order)
+            order.leaves = 0
+        terms = order.terms
+        if terms is not None and terms.hidden:
+            terms.hidden -= quantity - shown
+        return shown
 
     def _rested(self, record: EventRecord, event: events.OrderRested) -> None:
         order = self.entering
@@ -226,12 +217,11 @@ class Feed(PublishedBook):
         self.book.add(order)
         if self.replaced is order:
             self.replaced = None
-            topic = self.order_topic
-            topic.sequence = number = topic.sequence + 1
+            number = self._next("order")
             replaced = messages.OrderReplaced(
                 self.asset, number, order.order_id, order.price, order.leaves, record.time
             )
-            self.public.append((topic, replaced))
+            self.notes.append(Said(replaced))
         else:
             self._publish_addition(order, record.time)
 
@@ -283,7 +273,7 @@ class Feed(PublishedBook):
         self.book.ladders[order.side].shrink(order, by)
         if reduced > 0:
             message = messages.OrderReduced(self.asset, self._next("order"), order.order_id, reduced, time)
-            self.public.append((self.order_topic, message))
+            self.notes.append(Said(message))
 
     def _canceled(self, record: EventRecord, event: events.OrderCanceled) -> None:
         self._leave(self.orders[event.order_id], event.canceled, "canceled", event.reason, record.time)
@@ -310,9 +300,8 @@ class Feed(PublishedBook):
         order.leaves = 0
         if terms is not None:
             terms.hidden = 0
-        self.reports.report_end(exec_type, order, cumulative, time, reason)
         del self.orders[order.order_id]
-        self.ended.append(order)
+        self.ended[order.order_id] = self.reports.report_end(exec_type, order, cumulative, time, reason)
 
     def _cancel_rejected(self, record: EventRecord, event: events.CancelRejected) -> None:
         assert isinstance(record.request, CancelOrder)
@@ -383,7 +372,7 @@ class Feed(PublishedBook):
             )
         else:
             self.status = messages.Status(self.asset, number, status, reason, time)
-        self.public.append((self.topics["status"], self.status))
+        self.notes.append(Said(self.status))
 
     def check(self) -> None:
         """Assert what holds between requests. O(orders)."""

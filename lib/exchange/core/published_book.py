@@ -1,22 +1,19 @@
 """What subscribers know of an asset's book, and the messages that say how it changes.
 
 `PublishedBook` is the part of the feed (`market_data.py`) that holds orders and levels: it makes orders of records, and
-publishes what becomes of the levels. What most requests come to, a plain order that rests or is canceled, it does at
+notes what becomes of the levels. What most requests come to, a plain order that rests or is canceled, it does at
 once; `Feed.apply_in_parts` does the same event by event, and the tests compare the two.
 """
 
 from exchange.core import messages
 from exchange.core.book import Book, Level, Terms
 from exchange.core.events import EventRecord, OrderCanceled
-from exchange.core.execution_reports import PublishedOrder, Report, Reports, Topic
-from exchange.core.messages import PublicMessage, SideName
+from exchange.core.execution_reports import PublishedOrder, Reports, Topic
+from exchange.core.feed_notes import PUBLIC_TOPICS, Best, Canceled, Changed, Note, NumberedBest, Rested, Said
+from exchange.core.messages import SideName
 from exchange.core.requests import BUY, SELL, SIDE_NAMES, NewOrder
 
-PUBLIC_TOPICS = ("trade", "bbo", "book", "order", "status")
 NOTHING = (0, 0)  # quantity and orders where there is no level
-
-Best = tuple[int, int]  # price and shown quantity of the best level of a side
-Message = tuple[Topic, PublicMessage]
 
 
 class PublishedBook:
@@ -26,16 +23,15 @@ class PublishedBook:
         self.asset = asset
         self.book = Book()
         self.orders: dict[int, PublishedOrder] = {}  # all live ones: events name orders of any account
-        self.reports = Reports(asset)
-        self.topics = {name: Topic(f"{name}/{asset}/") for name in PUBLIC_TOPICS}
+        self.notes: list[Note] = []
+        self.reports = Reports(asset, self.notes)
+        self.topics = {name: Topic(f"{name}/{asset}/".encode(), place) for place, name in enumerate(PUBLIC_TOPICS)}
         self.trade_topic, self.order_topic = self.topics["trade"], self.topics["order"]
         self.book_topic, self.bbo_topic = self.topics["book"], self.topics["bbo"]
         self.bbo: tuple[Best | None, Best | None] = (None, None)
         self.touched: dict[tuple[int, int], tuple[int, int] | None] = {}  # see _touch
         self.compares = False  # whether a level may be touched and be what it was
-        self.public: list[Message] = []
-        self.private: list[Report] = self.reports.made
-        self.ended: list[PublishedOrder] = []
+        self.ended: dict[int, Note] = {}  # orders that ended, each with the note of its last report
 
     def find(self, order_id: int, account: str) -> PublishedOrder | None:
         """Return the account's live order with that id. Nobody sees another account's."""
@@ -68,22 +64,41 @@ class PublishedBook:
             self.reports.topics.get(account) or self.reports.topic(account),
         )
 
+    @property
+    def numbers(self) -> list[int]:
+        """Return the last number of each of PUBLIC_TOPICS."""
+        return [topic.sequence for topic in self.topics.values()]
+
     # -- what most requests come to, at once ---------------------------------------------------------------------------
 
     def _entered_and_rested(self, record: EventRecord) -> None:
-        """Do at once what a new order's two events come to when it only rests, as most do."""
-        time = record.time
-        order = self._new_order(record)
-        self.orders[order.order_id] = order
-        self.reports.report_new(order, time)
-        book = self.book
-        book.add(order)
-        side, price = order.side, order.price
-        name = SIDE_NAMES[side]
-        topic = self.order_topic
+        """Do at once what a plain new order's two events come to when it only rests, as most do."""
+        time, account = record.time, record.account
+        request = record.request
+        assert type(request) is NewOrder
+        order_id, side, price, quantity = request.order_id, request.side, request.price, request.quantity
+        client_order_id, order_type, time_in_force = request.client_order_id, request.order_type, request.time_in_force
+        book, reports = self.book, self.reports
+        topic = reports.topics.get(account) or reports.topic(account)
         topic.sequence = number = topic.sequence + 1
-        added = messages.OrderAdded(self.asset, number, order.order_id, name, price, order.leaves, time)
-        self.public.append((topic, added))
+        if topic.place not in reports.first:
+            reports.first[topic.place] = number
+        self.orders[order_id] = order = PublishedOrder(
+            order_id,
+            book.accounts.get(account) or book.account(account),
+            side,
+            price,
+            quantity,
+            quantity,
+            None,
+            client_order_id,
+            order_type,
+            time_in_force,
+            topic,
+            number,
+            time,
+        )
+        book.add(order)
         bid, ask = self.bbo
         if side > 0:
             level = book.buys.levels[price]
@@ -93,8 +108,29 @@ class PublishedBook:
             level = book.sells.levels[-price]
             if -price == book.sells.best:
                 ask = (price, level.leaves)
-        orders = len(level.orders) if type(level) is Level else 1
-        self._publish_changes([(name, price, level.leaves, orders)], bid, ask, time)
+        order_topic, book_topic = self.order_topic, self.book_topic
+        order_topic.sequence = order_number = order_topic.sequence + 1
+        book_topic.sequence = book_number = book_topic.sequence + 1
+        was_bid, was_ask = self.bbo
+        self.notes.append(
+            Rested(
+                time,
+                order_id,
+                account,
+                client_order_id,
+                side,
+                quantity,
+                price,
+                order_type,
+                time_in_force,
+                number,
+                order_number,
+                book_number,
+                level.leaves,
+                len(level.orders) if type(level) is Level else 1,
+                None if bid == was_bid and ask == was_ask else self._numbered(bid, ask),
+            )
+        )
 
     def _canceled_alone(self, order: PublishedOrder, event: OrderCanceled, time: int) -> None:
         """Do at once what the cancel of a plain order that rests comes to, where the request did nothing else."""
@@ -102,7 +138,7 @@ class PublishedBook:
         assert left == event.canceled
         order_id, side, price = order.order_id, order.side, order.price
         book = self.book
-        bid, ask = self.bbo
+        bid, ask = was_bid, was_ask = self.bbo
         if side > 0:
             ladder = book.buys
             key = price
@@ -117,19 +153,35 @@ class PublishedBook:
             bid = book.best(BUY)
         else:
             ask = book.best(SELL)
-        topic = self.order_topic
-        topic.sequence = number = topic.sequence + 1
-        self.public.append((topic, messages.OrderDeleted(self.asset, number, order_id, time)))
-        order.leaves = 0
-        self.reports.report_end("canceled", order, order.quantity - left, time, event.reason)
-        del self.orders[order_id]
-        self.ended.append(order)
         level = ladder.levels.get(key)
         if level is None:
-            change = (SIDE_NAMES[side], price, 0, 0)
+            quantity, orders = NOTHING
         else:
-            change = (SIDE_NAMES[side], price, level.leaves, len(level.orders) if type(level) is Level else 1)
-        self._publish_changes([change], bid, ask, time)
+            quantity, orders = level.leaves, len(level.orders) if type(level) is Level else 1
+        order_topic, book_topic = self.order_topic, self.book_topic
+        order_topic.sequence = order_number = order_topic.sequence + 1
+        book_topic.sequence = book_number = book_topic.sequence + 1
+        del self.orders[order_id]
+        note = self.ended[order_id] = Canceled(
+            time,
+            order_id,
+            order.account.name,
+            order.client_order_id,
+            side,
+            order.quantity,
+            price,
+            order.order_type,  # type: ignore[arg-type] # one of them
+            order.time_in_force,  # type: ignore[arg-type]
+            self.reports.number(order.topic),
+            left,
+            event.reason,
+            order_number,
+            book_number,
+            quantity,
+            orders,
+            None if bid == was_bid and ask == was_ask else self._numbered(bid, ask),
+        )
+        self.notes.append(note)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -140,18 +192,14 @@ class PublishedBook:
 
     def _publish_addition(self, order: PublishedOrder, time: int) -> None:
         """An order, or an iceberg's next part, has joined the back of its level's queue."""
-        topic = self.order_topic
-        topic.sequence = number = topic.sequence + 1
-        added = messages.OrderAdded(
-            self.asset, number, order.order_id, SIDE_NAMES[order.side], order.price, order.leaves, time
-        )
-        self.public.append((topic, added))
+        number = self._next("order")
+        side = SIDE_NAMES[order.side]
+        added = messages.OrderAdded(self.asset, number, order.order_id, side, order.price, order.leaves, time)
+        self.notes.append(Said(added))
 
     def _publish_deletion(self, order: PublishedOrder, time: int) -> None:
         """An order has left the book, by its end or by an amend after which it trades or ends: it is not replaced."""
-        topic = self.order_topic
-        topic.sequence = number = topic.sequence + 1
-        self.public.append((topic, messages.OrderDeleted(self.asset, number, order.order_id, time)))
+        self.notes.append(Said(messages.OrderDeleted(self.asset, self._next("order"), order.order_id, time)))
 
     def _touch(self, order: PublishedOrder) -> None:
         """Note an order's level, before it changes; and where that may come to nothing in the end, how the level was.
@@ -195,19 +243,14 @@ class PublishedBook:
                     ask = book.best(SELL)
         self.touched.clear()
         if changes:
-            self._publish_changes(changes, bid, ask, time)
-
-    def _publish_changes(
-        self, changes: list[tuple[SideName, int, int, int]], bid: Best | None, ask: Best | None, time: int
-    ) -> None:
-        """Publish changes of levels, and the best bid and offer as they are now, where that is not how they were."""
-        public = self.public
-        topic = self.book_topic
-        topic.sequence = number = topic.sequence + 1
-        public.append((topic, messages.BookUpdate(self.asset, number, changes, time)))
-        was_bid, was_ask = self.bbo
-        if bid != was_bid or ask != was_ask:
-            self.bbo = (bid, ask)
-            topic = self.bbo_topic
+            topic = self.book_topic
             topic.sequence = number = topic.sequence + 1
-            public.append((topic, messages.Bbo(self.asset, number, bid, ask, time)))
+            changed = (bid, ask) != self.bbo
+            self.notes.append(Changed(time, number, changes, self._numbered(bid, ask) if changed else None))
+
+    def _numbered(self, bid: Best | None, ask: Best | None) -> NumberedBest:
+        """Have the best bid and offer be those from now on, and number the message that they are."""
+        self.bbo = (bid, ask)
+        topic = self.bbo_topic
+        topic.sequence = number = topic.sequence + 1
+        return (number, bid, ask)

@@ -1,14 +1,16 @@
 """What the notifier has of one asset: its feed, what was published of it, and what the queries ask for."""
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, structs
 
 from exchange.core.asset import Asset, Status
 from exchange.core.events import EventRecord
-from exchange.core.execution_reports import PublishedOrder
+from exchange.core.feed_notes import Note, Traded, account_of, report_of
 from exchange.core.market_data import Feed
+from exchange.core.messages import ExecutionReport
+from exchange.pipeline.ended_orders import EndedOrders
 from exchange.pipeline.message_store import MessageStore
 
 TRADES_KEPT = 1000  # of an asset, for the trades query
@@ -37,9 +39,8 @@ class AssetBoard:
         self.feed = Feed(definition.asset)
         self.store = store
         self.retained_orders = retained_orders
-        self.trades: deque[bytes] = deque(maxlen=TRADES_KEPT)
-        self.orders: dict[str, int] = {}  # account/client_order_id -> order_id, of live and retained orders
-        self.ended: OrderedDict[int, PublishedOrder] = OrderedDict()  # the last orders that ended, oldest first
+        self.trades: deque[Traded] = deque(maxlen=TRADES_KEPT)
+        self.ended = EndedOrders(retained_orders)
         self.live_from: int | None = None  # records up to this one were there at the start, and are not published again
         self.last: EventRecord | None = None  # what was folded in last
         self.started_from = 0  # the last request of the snapshot that this process went on from
@@ -69,34 +70,48 @@ class AssetBoard:
         """The request after which the event log is to be read: where a proof is wanted, it begins with that record."""
         return self.feed.sequence - (self.proof is not None)
 
-    def find(self, order_id: int, account: str) -> PublishedOrder | None:
-        """Return an account's order, live or retained."""
-        order = self.feed.orders.get(order_id) or self.ended.get(order_id)
-        return order if order is not None and order.account.name == account else None
+    def last_report(self, order_id: int, account: str) -> ExecutionReport | None:
+        """Return the last report of an account's order, live or retained."""
+        feed = self.feed
+        order = feed.orders.get(order_id)
+        if order is not None:
+            return feed.reports.last_of(order) if order.account.name == account else None
+        note = self.ended.get(order_id)
+        if note is None or account_of(note, order_id) != account:
+            return None
+        return report_of(feed.asset, note, order_id)
 
-    def retain_ended(self) -> None:
-        """Keep the orders that have just ended for a while, and forget the oldest of those kept."""
-        for order in self.feed.ended:
-            self.ended[order.order_id] = order
-        self.feed.ended.clear()
-        while len(self.ended) > self.retained_orders:
-            _, order = self.ended.popitem(last=False)
-            key = f"{order.account.name}/{order.client_order_id}"
-            if self.orders.get(key) == order.order_id:
-                del self.orders[key]
+    def find(self, account: str, client_order_id: str) -> int | None:
+        """Return the latest of an account's orders of that name, live or retained. O(its live orders).
 
-    def restored(self, feed: Feed, ended: Iterable[PublishedOrder], trades: Iterable[bytes], proof: Proof) -> None:
+        A live one is the latest: its name can't be used again.
+        """
+        orders = self.feed.orders
+        owner = self.feed.book.accounts.get(account)
+        for order_id in owner.orders if owner is not None else ():
+            if orders[order_id].client_order_id == client_order_id:
+                return order_id
+        return self.ended.find(account, client_order_id)
+
+    def take(self) -> int:
+        """Take what the feed has noted, for queries and retransmission; return how many messages that is."""
+        feed = self.feed
+        notes, reports = feed.notes, feed.reports
+        count = self.store.add(notes, reports.first, feed.numbers)
+        self.trades.extend([note for note in notes if type(note) is Traded])
+        self.ended.add(feed.ended)
+        notes.clear()
+        reports.first.clear()
+        feed.ended.clear()
+        return count
+
+    def restored(self, feed: Feed, ended: Mapping[int, Note], trades: Iterable[Traded], proof: Proof) -> None:
         """Be as a snapshot has it, until the proof turns out to be wrong."""
         self.feed = feed
-        self.ended = OrderedDict((order.order_id, order) for order in ended)
+        self.ended = EndedOrders(self.retained_orders, ended)
         self.trades = deque(trades, TRADES_KEPT)
         self.proof = proof
         self.started_from = self.snapshot = self.snapshot_at = feed.sequence
-        for orders in (self.ended, feed.orders):
-            for order in orders.values():
-                key = f"{order.account.name}/{order.client_order_id}"
-                if self.orders.get(key, 0) < order.order_id:
-                    self.orders[key] = order.order_id
 
     def begin_anew(self) -> None:
         """Have folded in nothing, and kept nothing; the store is the caller's to clear."""

@@ -178,6 +178,18 @@ class FairPublisher:
         """
         self.send_all((topic,), (payload,))
 
+    @property
+    def followed(self) -> bool:
+        """Whether anybody has subscribed to anything, by the last `serve`."""
+        return any(member.topics for member in self.members)
+
+    def follows(self, topic: bytes) -> bool:
+        """Return whether anybody has subscribed to a topic or the beginning of it, by the last `serve`."""
+        try:
+            return self.routes[topic] is not None
+        except KeyError:
+            return self._find_route(topic) is not None
+
     def send_all(self, topics: Iterable[bytes], payloads: Iterable[bytes]) -> None:
         """Publish messages one after the other.
 

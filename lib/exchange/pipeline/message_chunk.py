@@ -1,229 +1,272 @@
-"""A part of the messages that are kept for retransmission: a file that grows, and an index beside it once it is full.
+"""A part of what is kept for retransmission: a file of pages that grows, and an index beside it once it is full.
 
-    <number>.messages   each message as the length (u32) of its payload, and the payload
+    <number>.messages   pages, each
+                        <III     length of the body, CRC-32 of the page before, and of this one, which goes on from it
+                        body     `Page`, MessagePack
     <number>.index      <8sIII   magic, version, length of the table, CRC-32 of the table
                         table    `IndexTable`, MessagePack
-                        offsets  where each message begins (u32), topic by topic in the order of the table
 
-All numbers are little-endian. Both files have a CRC-32 for each block of BLOCK bytes; the growing file's are in memory
-and in the snapshots, the full one's in its index. A message is read in whole blocks, which are checked: what is damaged
-is noticed, and never sent. Nothing is synced here: who takes a snapshot syncs first.
+All numbers are little-endian. A page has notes of the feed, some dozens or hundreds, from which the messages of its
+topics are made when somebody asks for them. It is read whole and checked: what is damaged is noticed, and never sent.
+Nothing is synced here: who takes a snapshot syncs first.
 """
 
 import struct
 from array import array
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from zlib import crc32
 
 import msgspec
 from msgspec import Struct
 
-from exchange.pipeline.codec import encode
+from exchange.core.execution_reports import Topic
+from exchange.core.feed_notes import PUBLIC_TOPICS, Note
+from exchange.pipeline.codec import DecodeError, encode
 from exchange.pipeline.disk import Disk
 
 MAGIC = b"EXCHMIDX"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("<8sIII")
+PAGE_HEADER = struct.Struct("<III")
 MESSAGES, INDEX = ".messages", ".index"
-BLOCK = 8192
-SUM_BYTES = 16 * 1024  # that are summed up together
-LENGTH_BYTES = 4
-READ_AHEAD = 1024  # most messages are shorter, and read with one call
-LENGTHS = tuple(length.to_bytes(LENGTH_BYTES, "little") for length in range(READ_AHEAD))  # as they are written
+READ_AHEAD = 32 * 1024  # most pages are shorter, and read with one call
+
+Numbers = Sequence[int]  # of the last message of each of PUBLIC_TOPICS
 
 
 class DamagedChunk(Exception):
     """A file that is not what was written; the text says where."""
 
 
-class Sums(Struct, frozen=True, array_like=True):
-    """The CRC-32 of each block of so many bytes: of the whole ones (u32 each), and of what is in the last."""
+class Page(Struct, frozen=True, array_like=True):
+    """Notes, the public topics' last numbers before them, and by their places the first of each private topic's."""
 
-    size: int
-    whole: bytes
-    last: int
+    before: list[int]
+    first: dict[int, int]
+    notes: list[Note]
+
+
+class PageHead(Struct, frozen=True, array_like=True):
+    """A page without its notes."""
+
+    before: list[int]
+    first: dict[int, int]
 
 
 class IndexTable(Struct, frozen=True, array_like=True):
-    """What a full chunk has: of each topic how many messages, and the number of the first."""
+    """What a full chunk has: how many messages, the CRC-32 before its first page and of its last, and a `PageIndex`."""
 
     count: int
-    topics: list[tuple[str, int, int]]  # name, first number, count
-    messages: Sums
-    offsets: Sums
+    previous: int
+    last: int
+    after: list[int]
+    offsets: bytes
+    before: list[bytes]
+    places: bytes
+    pages: bytes
+    firsts: bytes
 
 
 class ChunkPlace(Struct, frozen=True, array_like=True):
     """A growing chunk as it was: what is needed to go on with its file from there."""
 
     number: int
-    count: int
-    topics: list[tuple[str, int, bytes]]  # name, first number, offsets (u32 each)
-    messages: Sums
+    count: int  # of messages
+    size: int
+    previous: int  # CRC-32s, as in `IndexTable`
+    last: int
+    after: list[int]
 
 
+decode_page = msgspec.msgpack.Decoder(Page).decode
+decode_head = msgspec.msgpack.Decoder(PageHead).decode
 decode_table = msgspec.msgpack.Decoder(IndexTable).decode
 
 
-class Blocks:
-    """A run of bytes at the end of a file, with what each of its blocks must be when it is read."""
+class PageIndex:
+    """Where a chunk's pages begin, and which topics' messages are in them.
 
-    __slots__ = ("begin", "last", "ready", "ready_at", "size", "summed", "unsummed", "whole")
+    Memory: 44 bytes a page, and 16 for each private topic in it.
+    """
 
-    def __init__(self, sums: Sums | None = None, begin: int = 0) -> None:
-        self.begin = begin  # where in the file
-        self.size = self.summed = sums.size if sums else 0
-        self.unsummed: list[bytes] = []  # what comes after `summed`
-        self.whole = array("I", sums.whole if sums else b"")
-        self.last = sums.last if sums else 0
-        self.ready = b""  # what was read and checked last, from `ready_at` on
-        self.ready_at = 0
+    __slots__ = ("after", "before", "firsts", "offsets", "pages", "places")
 
-    @property
-    def sums(self) -> Sums:
-        self._sum_up()
-        return Sums(self.size, self.whole.tobytes(), self.last)
+    def __init__(self, after: Numbers) -> None:
+        self.after = list(after)  # the public topics' last numbers at the end of it
+        self.offsets = array("I")
+        self.before = [array("Q") for _ in PUBLIC_TOPICS]  # the last number before each page, topic by topic
+        # Page by page: the private topics in it, each with the number of its first message there.
+        self.places, self.pages, self.firsts = array("I"), array("I"), array("Q")
 
-    def extend(self, data: bytes) -> None:
-        """Take note of data that is written at the end."""
-        self.unsummed.append(data)
-        self.size += len(data)
-        if self.size - self.summed >= SUM_BYTES:
-            self._sum_up()
+    def add(self, offset: int, first: dict[int, int], after: Numbers) -> None:
+        """Add a page, given the public topics' last numbers at its end."""
+        for numbers, number in zip(self.before, self.after, strict=True):
+            numbers.append(number)
+        self.after = list(after)
+        self.places.extend(first.keys())
+        self.firsts.extend(first.values())
+        self.pages.extend(repeat(len(self.offsets), len(first)))
+        self.offsets.append(offset)
 
-    def _sum_up(self) -> None:
-        """Sum up what was written: many writes together, since each call of `crc32` costs as much as 1,000 bytes."""
-        data = memoryview(b"".join(self.unsummed))
-        self.unsummed.clear()
-        place = 0
-        while place < len(data):
-            stop = place + BLOCK - self.summed % BLOCK
-            part = data[place:stop]
-            self.last = crc32(part, self.last)
-            self.summed += len(part)
-            if not self.summed % BLOCK:
-                self.whole.append(self.last)
-                self.last = 0
-            place = stop
+    def first(self, topic: Topic) -> int | None:
+        """Return the number of a topic's first message here, None where there is none. O(private topics of pages)."""
+        if topic.account is None:
+            before = self.before[topic.place]
+            return before[0] + 1 if before and before[0] < self.after[topic.place] else None
+        return next((self.firsts[at] for at in self._entries(topic.place)), None)
 
-    def read(self, disk: Disk, file: int, offset: int, length: int) -> bytes:
-        """Return bytes from an offset on, fewer only where all of them end. Raises DamagedChunk, or OSError."""
-        end = min(offset + length, self.size)
-        if not self.ready_at <= offset <= end <= self.ready_at + len(self.ready):
-            self._sum_up()
-            first, stop = offset // BLOCK, -(-end // BLOCK)
-            data = disk.read(file, min(stop * BLOCK, self.size) - first * BLOCK, self.begin + first * BLOCK)
-            sums = self.whole[first:stop]
-            if len(sums) < stop - first:
-                sums.append(self.last)
-            for number, place in enumerate(range(0, (stop - first) * BLOCK, BLOCK)):
-                if crc32(data[place : place + BLOCK]) != sums[number]:
-                    raise DamagedChunk(
-                        f"what is at offset {self.begin + first * BLOCK + place} is not what was written"
-                    )
-            self.ready, self.ready_at = data, first * BLOCK
-        return self.ready[offset - self.ready_at : end - self.ready_at]
+    def pages_from(self, topic: Topic, number: int) -> Iterable[int]:
+        """Return the pages that have a topic's message of that number, and later ones; the first is here."""
+        if topic.account is None:
+            before, last = self.before[topic.place], len(self.offsets) - 1
+            pages = range(max(bisect_right(before, number - 1) - 1, 0), last + 1)
+            ends = (before[page + 1] if page < last else self.after[topic.place] for page in pages)
+            return (page for page, end in zip(pages, ends, strict=True) if end > before[page])
+        entries = list(self._entries(topic.place))
+        start = bisect_right([self.firsts[at] for at in entries], number) - 1
+        return [self.pages[at] for at in entries[max(start, 0) :]]
 
-    def read_message(self, disk: Disk, file: int, offset: int) -> bytes:
-        """Return the payload of the message at an offset. Raises DamagedChunk, or OSError."""
-        data = self.read(disk, file, offset, LENGTH_BYTES + READ_AHEAD)
-        length = int.from_bytes(data[:LENGTH_BYTES], "little")
-        if length > READ_AHEAD:
-            data = self.read(disk, file, offset, LENGTH_BYTES + length)
-        return data[LENGTH_BYTES : LENGTH_BYTES + length]
+    def _entries(self, place: int) -> Iterator[int]:
+        at, find = -1, self.places.index
+        try:
+            while True:
+                at = find(place, at + 1)
+                yield at
+        except ValueError:
+            return
+
+    def table(self, count: int, previous: int, last: int) -> IndexTable:
+        return IndexTable(
+            count,
+            previous,
+            last,
+            self.after,
+            self.offsets.tobytes(),
+            [numbers.tobytes() for numbers in self.before],
+            self.places.tobytes(),
+            self.pages.tobytes(),
+            self.firsts.tobytes(),
+        )
+
+    @classmethod
+    def of(cls, table: IndexTable) -> "PageIndex":
+        index = cls(table.after)
+        index.offsets = array("I", table.offsets)
+        index.before = [array("Q", numbers) for numbers in table.before]
+        index.places, index.pages = array("I", table.places), array("I", table.pages)
+        index.firsts = array("Q", table.firsts)
+        return index
+
+
+def page_at(disk: Disk, file: int, offset: int, size: int) -> tuple[bytes, int, int]:
+    """Return the body of the page at an offset of a file of that size, and the CRC-32s of the one before and of it.
+
+    Raises DamagedChunk, or OSError.
+    """
+    data = disk.read(file, READ_AHEAD, offset)
+    if len(data) < PAGE_HEADER.size:
+        raise DamagedChunk(f"it ends at offset {offset}, within a page")
+    length, previous, checksum = PAGE_HEADER.unpack_from(data)
+    end = PAGE_HEADER.size + length
+    if end > len(data):
+        data = disk.read(file, end, offset) if offset + end <= size else b""
+    body = data[PAGE_HEADER.size : end]
+    # (Of zeros, as a file system may leave them, the checksum is right.)
+    if not length or len(body) != length or crc32(body, previous) != checksum:
+        raise DamagedChunk(f"the page at offset {offset} is not what was written")
+    return body, previous, checksum
 
 
 class GrowingChunk:
-    """The newest messages of all topics. Its index is in memory: 4 bytes a message."""
+    """The newest pages. Its index is in memory."""
 
-    def __init__(self, disk: Disk, folder: Path, number: int) -> None:
+    def __init__(self, disk: Disk, folder: Path, number: int, after: Numbers, previous: int = 0) -> None:
+        """`after` are the public topics' last numbers before it, `previous` the CRC-32 of the page before."""
         self.disk = disk
         self.folder = folder
         self.number = number
         self.file: int | None = None  # made by the first write
-        self.firsts: dict[str, int] = {}  # each topic's first number
-        self.offsets: dict[str, array[int]] = {}  # where in the file its messages begin, from that one on
-        self.count = 0  # of what was written
-        self.size = 0  # what was added included
-        self.parts: list[bytes] = []  # what is to be written: lengths and payloads in turn
-        self.blocks = Blocks()
+        self.index = PageIndex(after)
+        self.count = 0  # messages
+        self.size = 0
+        self.previous = self.last = previous
 
-    def add(self, topic: str, sequence: int, payload: bytes) -> None:
-        """Add a topic's next message."""
-        offsets = self.offsets.get(topic)
-        if offsets is None:
-            self.firsts[topic] = sequence
-            offsets = self.offsets[topic] = array("I")
-        size, parts, length = self.size, self.parts, len(payload)
-        offsets.append(size)
-        parts.append(LENGTHS[length] if length < READ_AHEAD else length.to_bytes(LENGTH_BYTES, "little"))
-        parts.append(payload)
-        self.size = size + LENGTH_BYTES + length
-
-    def write(self) -> None:
-        """Write what was added. Raises OSError; what was added is unknown then, and this chunk of no more use."""
+    def write(self, notes: list[Note], first: dict[int, int], after: Numbers, count: int) -> None:
+        """Write a page of so many messages. Raises OSError; this chunk is of no more use then."""
         if self.file is None:
             self.disk.make_folder(self.folder)
             self.file = self.disk.open(messages_path(self.folder, self.number), create=True)
             self.disk.truncate(self.file, 0)
-        data = b"".join(self.parts)
-        self.disk.write(self.file, data, self.blocks.size)
-        self.blocks.extend(data)
-        self.count += len(self.parts) // 2
-        self.parts.clear()
+        body = encode((self.index.after, first, notes))  # a `Page`
+        checksum = crc32(body, self.last)
+        self.disk.write(self.file, PAGE_HEADER.pack(len(body), self.last, checksum) + body, self.size)
+        self.index.add(self.size, first, after)
+        self.size += PAGE_HEADER.size + len(body)
+        self.count += count
+        self.last = checksum
 
-    def first(self, topic: str) -> int | None:
+    def first(self, topic: Topic) -> int | None:
         """Return the number of a topic's first message here, None where there is none."""
-        return self.firsts.get(topic)
+        return self.index.first(topic)
 
-    def read(self, topic: str, sequence: int) -> bytes | None:
-        """Return a message that was written here, None where it was not. Raises DamagedChunk, or OSError."""
-        offsets = self.offsets.get(topic)
-        if offsets is None or self.file is None or not 0 <= (at := sequence - self.firsts[topic]) < len(offsets):
-            return None
-        return self.blocks.read_message(self.disk, self.file, offsets[at])
+    def read(self, topic: Topic, number: int) -> Iterator[list[Note]]:
+        """Yield the notes of the pages with a topic's messages, from a number on that is here.
+
+        Raises DamagedChunk, or OSError.
+        """
+        assert self.file is not None
+        yield from _notes(self.disk, self.file, self.index, topic, number, self.size)
 
     @property
     def place(self) -> ChunkPlace:
-        """What `go_on` needs. What was added must be written."""
-        assert not self.parts
-        topics = [(topic, first, self.offsets[topic].tobytes()) for topic, first in self.firsts.items()]
-        return ChunkPlace(self.number, self.count, topics, self.blocks.sums)
+        """What `go_on` needs."""
+        return ChunkPlace(self.number, self.count, self.size, self.previous, self.last, self.index.after)
 
     def go_on(self, place: ChunkPlace) -> None:
-        """Have again what was there, and cut off what was written since. Raises DamagedChunk, or OSError."""
-        self.number, self.count, self.size = place.number, place.count, place.messages.size
-        self.firsts = {topic: first for topic, first, _ in place.topics}
-        self.offsets = {topic: array("I", offsets) for topic, _, offsets in place.topics}
-        self.blocks = Blocks(place.messages)
-        if not place.count:
+        """Have again what was there, and cut off what was written since. Raises DamagedChunk, or OSError.
+
+        All of it is read, at some GB/s, for the index.
+        """
+        if not place.size:
             return
         self.file = self.disk.open(messages_path(self.folder, self.number))
         found = self.disk.size(self.file)
-        if found < self.size:
-            raise DamagedChunk(f"has {found} bytes of {self.size}")
-        self.blocks.read(self.disk, self.file, self.size - 1, 1)  # its last block is what it was
+        if found < place.size:
+            raise DamagedChunk(f"has {found} bytes of {place.size}")
+        heads: list[PageHead] = []
+        offsets: list[int] = []
+        while self.size < place.size:
+            body, previous, checksum = page_at(self.disk, self.file, self.size, place.size)
+            if previous != self.last:
+                raise DamagedChunk(f"the page at offset {self.size} does not go on from the one before")
+            offsets.append(self.size)
+            heads.append(decode_head(body))
+            self.size += PAGE_HEADER.size + len(body)
+            self.last = checksum
+        if (self.size, self.last) != (place.size, place.last):
+            raise DamagedChunk(f"its page before offset {place.size} is another")
+        self.index = PageIndex(heads[0].before)
+        afters = [*(head.before for head in heads[1:]), place.after]
+        for offset, head, after in zip(offsets, heads, afters, strict=True):
+            self.index.add(offset, head.first, after)
+        self.count = place.count
         self.disk.truncate(self.file, self.size)
 
     def fill(self) -> "FullChunk":
         """Write the index, close the file, and return the chunk as one that grows no more. Raises OSError."""
-        assert not self.parts
-        offsets = b"".join(self.offsets[topic].tobytes() for topic in self.firsts)
-        blocks = Blocks()
-        blocks.extend(offsets)
-        topics = [(topic, first, len(self.offsets[topic])) for topic, first in self.firsts.items()]
-        table = IndexTable(self.count, topics, self.blocks.sums, blocks.sums)
+        table = self.index.table(self.count, self.previous, self.last)
         body = encode(table)
-        data = HEADER.pack(MAGIC, VERSION, len(body), crc32(body)) + body
         file = self.disk.open(index_path(self.folder, self.number), create=True)
         try:
             self.disk.truncate(file, 0)
-            self.disk.write(file, data + offsets, 0)
+            self.disk.write(file, HEADER.pack(MAGIC, VERSION, len(body), crc32(body)) + body, 0)
         finally:
             self.disk.close(file)
         self.close()
-        return FullChunk(self.disk, self.folder, self.number, table, len(data))
+        return FullChunk(self.disk, self.folder, self.number, table)
 
     def close(self) -> None:
         if self.file is not None:
@@ -232,75 +275,86 @@ class GrowingChunk:
 
 
 class FullChunk:
-    """Messages of before. Its index is on disk, but for where each topic begins; its files are open only to be read."""
+    """Pages of before. Its index is read, and its file open, only while it is asked for something: see `close`."""
 
-    def __init__(self, disk: Disk, folder: Path, number: int, table: IndexTable, begin: int) -> None:
+    def __init__(self, disk: Disk, folder: Path, number: int, table: IndexTable) -> None:
         self.disk = disk
         self.folder = folder
         self.number = number
         self.count = table.count
-        self.topics: dict[str, tuple[int, int, int]] = {}  # first number, count, place of the first among the offsets
-        place = 0
-        for topic, first, count in table.topics:
-            self.topics[topic] = (first, count, place)
-            place += count
-        self.blocks, self.offsets = Blocks(table.messages), Blocks(table.offsets, begin)
-        self.files: tuple[int, int] | None = None  # of messages and index
+        self.previous, self.last = table.previous, table.last
+        self.before, self.after = [array("Q", numbers)[0] for numbers in table.before], table.after
+        self.file: int | None = None
+        self.index: PageIndex | None = None
 
     @classmethod
     def load(cls, disk: Disk, folder: Path, number: int) -> "FullChunk":
         """Return the chunk of that number by its index. Raises DamagedChunk, or OSError."""
-        file = disk.open(index_path(folder, number))
-        try:
-            header = disk.read(file, HEADER.size, 0)
-            if len(header) < HEADER.size:
-                raise DamagedChunk("its index is cut short")
-            magic, version, length, checksum = HEADER.unpack(header)
-            if magic != MAGIC or version != VERSION:
-                raise DamagedChunk(f"its index begins with {magic!r}, version {version}: not {MAGIC!r}, {VERSION}")
-            body = disk.read(file, length, HEADER.size)
-            if crc32(body) != checksum:
-                raise DamagedChunk("its index is not what was written")
-        finally:
-            disk.close(file)
-        return cls(disk, folder, number, decode_table(body), HEADER.size + length)
+        return cls(disk, folder, number, read_table(disk, folder, number))
 
-    def first(self, topic: str) -> int | None:
-        """Return the number of a topic's first message here, None where there is none."""
-        found = self.topics.get(topic)
-        return None if found is None else found[0]
+    def open(self) -> PageIndex:
+        """Open its file and read its index. Raises DamagedChunk, or OSError."""
+        if self.index is None:
+            table = read_table(self.disk, self.folder, self.number)
+            if (table.count, table.last) != (self.count, self.last):
+                raise DamagedChunk("its index is another than it was")
+            self.file = self.disk.open(messages_path(self.folder, self.number))
+            self.index = PageIndex.of(table)
+        return self.index
 
-    def read(self, topic: str, sequence: int) -> bytes | None:
-        """Return a message, None where it is not here. Raises DamagedChunk, or OSError."""
-        found = self.topics.get(topic)
-        if found is None or not 0 <= (at := sequence - found[0]) < found[1]:
-            return None
-        if self.files is None:
-            messages = self.disk.open(messages_path(self.folder, self.number))
-            try:
-                self.files = (messages, self.disk.open(index_path(self.folder, self.number)))
-            except OSError:
-                self.disk.close(messages)
-                raise
-        messages, index = self.files
-        offset = self.offsets.read(self.disk, index, (found[2] + at) * LENGTH_BYTES, LENGTH_BYTES)
-        return self.blocks.read_message(self.disk, messages, int.from_bytes(offset, "little"))
+    def first(self, topic: Topic) -> int | None:
+        """Return the number of a topic's first message here, None where there is none. Raises as `open` does."""
+        if topic.account is None:
+            before = self.before[topic.place]
+            return before + 1 if before < self.after[topic.place] else None
+        return self.open().first(topic)
 
-    def check_next(self, firsts: dict[str, int]) -> None:
-        """Raise DamagedChunk unless each topic goes on with the number that is its first in the chunks after this."""
-        for topic, (first, count, _) in self.topics.items():
-            following = firsts.get(topic, first + count)
-            if following != first + count:
-                raise DamagedChunk(f"{topic} ends with {first + count - 1} and goes on with {following}")
+    def read(self, topic: Topic, number: int) -> Iterator[list[Note]]:
+        """Yield notes as `GrowingChunk.read` does."""
+        index = self.open()
+        assert self.file is not None
+        yield from _notes(self.disk, self.file, index, topic, number, self.disk.size(self.file))
+
+    def check_next(self, previous: int) -> None:
+        """Raise DamagedChunk unless what comes next goes on from this one."""
+        if previous != self.last:
+            raise DamagedChunk("what comes next does not go on from it")
 
     def close(self) -> None:
-        """Close the files; the next read opens them again."""
-        for file in self.files or ():
-            self.disk.close(file)
-        self.files = None
+        """Close the file and drop the index; who asks for something next opens it again."""
+        if self.file is not None:
+            self.disk.close(self.file)
+        self.file = self.index = None
 
 
 Chunk = GrowingChunk | FullChunk
+
+
+def _notes(disk: Disk, file: int, index: PageIndex, topic: Topic, number: int, size: int) -> Iterator[list[Note]]:
+    for page in index.pages_from(topic, number):
+        body, _, _ = page_at(disk, file, index.offsets[page], size)
+        yield decode_page(body).notes
+
+
+def read_table(disk: Disk, folder: Path, number: int) -> IndexTable:
+    """Return the table of a full chunk's index. Raises DamagedChunk, or OSError."""
+    file = disk.open(index_path(folder, number))
+    try:
+        header = disk.read(file, HEADER.size, 0)
+        if len(header) < HEADER.size:
+            raise DamagedChunk("its index is cut short")
+        magic, version, length, checksum = HEADER.unpack(header)
+        if magic != MAGIC or version != VERSION:
+            raise DamagedChunk(f"its index begins with {magic!r}, version {version}: not {MAGIC!r}, {VERSION}")
+        body = disk.read(file, length, HEADER.size)
+        if crc32(body) != checksum:
+            raise DamagedChunk("its index is not what was written")
+    finally:
+        disk.close(file)
+    try:
+        return decode_table(body)
+    except DecodeError as error:
+        raise DamagedChunk(f"its index can't be read: {error}") from error
 
 
 def messages_path(folder: Path, number: int) -> Path:

@@ -1,4 +1,4 @@
-"""The messages that were published, on disk, for retransmission: an asset's topics in a row of chunks, found by number.
+"""What was published, on disk, for retransmission: an asset's notes in a row of chunks, messages found by number.
 
 Nothing that a replay can't make again: what is damaged is given up, and who asks for it is told that it is too old.
 The files outlive the process. Who has kept the store's place (`place`) goes on from there with all that was retained
@@ -6,9 +6,13 @@ then (`go_on`); what was added since is cut off, and added again by who folds th
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
+from exchange.core.execution_reports import Topic
+from exchange.core.feed_notes import PUBLIC_TOPICS, Changed, Note, NumberedMessage, Said, Traded, public_on, reports_to
+from exchange.core.messages import ExecutionReport
+from exchange.pipeline.codec import encode
 from exchange.pipeline.disk import Disk
 from exchange.pipeline.message_chunk import (
     Chunk,
@@ -16,6 +20,7 @@ from exchange.pipeline.message_chunk import (
     DamagedChunk,
     FullChunk,
     GrowingChunk,
+    Numbers,
     index_path,
     messages_path,
     numbers,
@@ -24,17 +29,19 @@ from exchange.pipeline.message_chunk import (
 
 CHUNKS = 16  # that what is retained is in, about
 MOST_CHUNK_BYTES = 2**30  # from which a chunk is full too: offsets are 32 bits
+PAGE_NOTES = 64  # from which a page is written: fewer wait in memory
+OPEN_CHUNKS = 2  # full ones, whose files are open and whose index is in memory
+NOTHING = (0,) * len(PUBLIC_TOPICS)
 
 logger = logging.getLogger(__name__)
 
 
 class MessageStore:
-    """The last messages of an asset's topics: at least half of `retained`, at most all of it and one `write` more.
+    """The last messages of an asset's topics: at least half of `retained`, at most all of it and one page more.
 
-    A new one is empty; before the first `write` either `clear` or `go_on` says what becomes of files that are there.
-    `write` must follow `add` before a message can be read. Where the disk is full, what was retained is given up: the
-    venue goes on, and who asks for an older message is told that it is too old. Memory: 4 bytes for each message of the
-    newest chunk; of the others, 4 bytes a block, and the topics' names and first numbers.
+    A new one is empty; before the first `add` either `clear` or `go_on` says what becomes of files that are there.
+    Where the disk is full, what was retained is given up: the venue goes on, and who asks for an older message is told
+    that it is too old. Memory: that of the newest chunk's index and of OPEN_CHUNKS others, see `PageIndex`.
     """
 
     def __init__(self, disk: Disk, folder: Path, retained: int) -> None:
@@ -42,31 +49,56 @@ class MessageStore:
         self.folder = folder
         self.retained = retained
         self.chunk_messages = max(retained // CHUNKS, 1)
+        self.page_messages = min(self.chunk_messages, PAGE_NOTES)
         self.full: list[FullChunk] = []
-        self.newest = GrowingChunk(disk, folder, 1)
-        self.open: FullChunk | None = None  # the one whose files are open
+        self.newest = GrowingChunk(disk, folder, 1, NOTHING)
+        self.opened: list[FullChunk] = []  # the last used last
+        # What is yet to be written, as one page.
+        self.notes: list[Note] = []
+        self.first: dict[int, int] = {}
+        self.after: Numbers = NOTHING
+        self.count = 0
 
     # -- write ---------------------------------------------------------------------------------------------------------
 
-    @property
-    def add(self) -> Callable[[str, int, bytes], None]:
-        """What adds a topic's next message, given its number; good until the next `write`."""
-        return self.newest.add
+    def add(self, notes: list[Note], first: dict[int, int], after: Numbers) -> int:
+        """Add what a feed has noted; return how many messages that is.
 
-    def write(self) -> None:
-        """Make what was added readable, and drop what is past retention."""
-        newest = self.newest
-        if not newest.parts:
+        `first` are the numbers of the first message of each private topic that has any in it, by the topic's place,
+        `after` the public topics' last numbers then.
+        """
+        kinds = list(map(type, notes))
+        reports = len(notes) + kinds.count(Traded) - kinds.count(Changed) - kinds.count(Said)
+        count = reports + sum(after) - sum(self.after)
+        self.after = after
+        self.count += count
+        if self.notes:
+            self.notes += notes
+            self.first = first | self.first
+        else:
+            self.notes, self.first = notes.copy(), first.copy()
+        if self.count >= self.page_messages:
+            self.flush()
+        return count
+
+    def flush(self) -> None:
+        """Write what was added, and drop what is past retention."""
+        if not self.notes:
             return
+        newest = self.newest
         try:
-            newest.write()
+            newest.write(self.notes, self.first, self.after, self.count)
             if newest.count >= self.chunk_messages or newest.size >= MOST_CHUNK_BYTES:
                 self.full.append(newest.fill())
-                self.newest = GrowingChunk(self.disk, self.folder, newest.number + 1)
+                self.newest = GrowingChunk(self.disk, self.folder, newest.number + 1, self.after, newest.last)
                 self._retain()
         except OSError as error:
             logger.warning("%s: can't keep messages for retransmission: %s", self.folder, error)
             self._give_up()
+        self._forget_unwritten()
+
+    def _forget_unwritten(self) -> None:
+        self.notes, self.first, self.count = [], {}, 0
 
     def _retain(self) -> None:
         """Drop the oldest chunks that are not needed to retain half of what may be."""
@@ -80,49 +112,84 @@ class MessageStore:
         for chunk in self.full[:count]:
             chunk.close()
             remove(self.disk, self.folder, chunk.number)
+        self.opened = [chunk for chunk in self.opened if chunk not in self.full[:count]]
         del self.full[:count]
 
     def _give_up(self) -> None:
-        """Drop all there is and begin anew."""
+        """Drop all that was written and begin anew."""
         number = self.newest.number
         self._drop(len(self.full))
         self.newest.close()
         remove(self.disk, self.folder, number)
-        self.newest = GrowingChunk(self.disk, self.folder, number + 1)
+        self.newest = GrowingChunk(self.disk, self.folder, number + 1, self.after)
 
     # -- read ----------------------------------------------------------------------------------------------------------
 
-    def read(self, topic: str, sequence: int) -> bytes | None:
-        """Return a topic's message, None where it is not retained."""
-        for chunk in reversed(self._oldest_first()):
+    def read(self, asset: str, topic: Topic, first: int, most_pages: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the messages of a topic of the asset from a number on, each after its number, without a gap.
+
+        None where the first is not retained. It ends where the topic does, after so many pages, or at what turns out to
+        be damaged.
+        """
+        self.flush()
+        number, pages = first, 0
+        while (chunk := self._chunk_of(topic, number)) is not None:
             try:
-                payload = chunk.read(topic, sequence)
+                begun_at = number
+                for notes in chunk.read(topic, number):
+                    for message in _messages(asset, topic, notes):
+                        if message.sequence == number:
+                            yield number, encode(message)
+                            number += 1
+                    pages += 1
+                    if pages == most_pages:
+                        return
             except (DamagedChunk, OSError) as error:
-                logger.warning("%s: %s: given up, with all before it", messages_path(self.folder, chunk.number), error)
-                self._drop_through(chunk)
-                return None
-            if payload is not None:
-                if chunk is not self.open and isinstance(chunk, FullChunk):
-                    if self.open is not None:
-                        self.open.close()
-                    self.open = chunk
-                return payload
+                self._warn_and_drop(chunk, error)
+                return
+            if number == begun_at:
+                return
+
+    def _chunk_of(self, topic: Topic, number: int) -> Chunk | None:
+        """Return the chunk in which a message is, if it is retained."""
+        for chunk in reversed(self._oldest_first()):
+            first = self._first(chunk, topic)
+            if first is not None and first <= number:
+                return chunk
+            if chunk not in self._oldest_first():
+                return None  # it is damaged, and all before it was dropped with it
         return None
+
+    def _first(self, chunk: Chunk, topic: Topic) -> int | None:
+        """Return the number of a topic's first message in a chunk, None where there is none."""
+        try:
+            first = chunk.first(topic)
+        except (DamagedChunk, OSError) as error:
+            self._warn_and_drop(chunk, error)
+            return None
+        if isinstance(chunk, FullChunk) and chunk.index is not None:
+            self.opened = [*(each for each in self.opened if each is not chunk), chunk]
+            for each in self.opened[:-OPEN_CHUNKS]:
+                each.close()
+            del self.opened[:-OPEN_CHUNKS]
+        return first
 
     def _oldest_first(self) -> list[Chunk]:
         return [*self.full, self.newest]
 
-    def _drop_through(self, chunk: Chunk) -> None:
+    def _warn_and_drop(self, chunk: Chunk, error: Exception) -> None:
         """Drop a chunk and all before it: what is retained of a topic has no gap."""
+        logger.warning("%s: %s: given up, with all before it", messages_path(self.folder, chunk.number), error)
         if isinstance(chunk, FullChunk):
             self._drop(self.full.index(chunk) + 1)
         else:
             self._give_up()
 
-    def earliest(self, topic: str) -> int | None:
+    def earliest(self, topic: Topic) -> int | None:
         """Return the number of a topic's first message that is retained, None where none is."""
+        self.flush()
         for chunk in self._oldest_first():
-            first = chunk.first(topic)
+            first = self._first(chunk, topic)
             if first is not None:
                 return first
         return None
@@ -132,6 +199,7 @@ class MessageStore:
     @property
     def place(self) -> ChunkPlace:
         """Where the store is, all that was added being written. It can be gone on from once `sync` has returned."""
+        assert not self.notes
         return self.newest.place
 
     def sync(self) -> None:
@@ -163,16 +231,16 @@ class MessageStore:
         Returns False, changing nothing on disk, where the newest chunk of then is not whole any more. Of those before
         it, what is left without a gap is kept; the rest is dropped, and logged.
         """
-        newest = GrowingChunk(self.disk, self.folder, place.number)
+        newest = GrowingChunk(self.disk, self.folder, place.number, place.after, place.previous)
         try:
             newest.go_on(place)
         except (DamagedChunk, OSError) as error:
             newest.close()
             logger.warning("%s: %s", messages_path(self.folder, place.number), error)
             return False
-        self.newest = newest
+        self.newest, self.after = newest, place.after
         self.full = self._without_gap(place)
-        kept = {chunk.number for chunk in self.full} | ({place.number} if place.count else set())
+        kept = {chunk.number for chunk in self.full} | ({place.number} if place.size else set())
         self.disk.unlink(index_path(self.folder, place.number), missing_ok=True)
         for number in numbers(self.disk, self.folder):
             if number not in kept:
@@ -180,30 +248,42 @@ class MessageStore:
         return True
 
     def _without_gap(self, place: ChunkPlace) -> list[FullChunk]:
-        """Return the full chunks before a place, as far back as each topic's numbers go on from one to the next."""
-        firsts = {topic: first for topic, first, _ in place.topics}
+        """Return the full chunks before a place, as far back as each goes on from the one before."""
+        previous = place.previous
         chunks: list[FullChunk] = []
         number = place.number - 1
         while number > 0 and self.disk.exists(index_path(self.folder, number)):
             try:
                 chunk = FullChunk.load(self.disk, self.folder, number)
-                chunk.check_next(firsts)
+                chunk.check_next(previous)
             except (DamagedChunk, OSError) as error:
                 logger.warning("%s: %s: given up, with all before it", index_path(self.folder, number), error)
                 break
-            firsts.update((topic, first) for topic, (first, _, _) in chunk.topics.items())
+            previous = chunk.previous
             chunks.insert(0, chunk)
             number -= 1
         return chunks
 
-    def clear(self) -> None:
-        """Drop all there is, what an earlier process has left included."""
+    def clear(self, after: Numbers = NOTHING) -> None:
+        """Drop all there is, what an earlier process has left included.
+
+        `after` are the public topics' last numbers, where what comes next does not begin with 1.
+        """
         self.close()
+        self._forget_unwritten()
+        self.after = after
         self.full.clear()
+        self.opened.clear()
         for number in numbers(self.disk, self.folder):
             remove(self.disk, self.folder, number)
-        self.newest = GrowingChunk(self.disk, self.folder, 1)
+        self.newest = GrowingChunk(self.disk, self.folder, 1, after)
 
     def close(self) -> None:
         for chunk in self._oldest_first():
             chunk.close()
+
+
+def _messages(asset: str, topic: Topic, notes: list[Note]) -> Iterator[NumberedMessage | ExecutionReport]:
+    if topic.account is None:
+        return public_on(topic.kind, asset, notes)
+    return reports_to(topic.account, asset, notes)

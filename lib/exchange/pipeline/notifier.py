@@ -8,6 +8,8 @@ import zmq
 from exchange.config import Config
 from exchange.core import messages
 from exchange.core.events import EventRecord
+from exchange.core.feed_notes import MAKERS, accounts_of, reports_of
+from exchange.core.market_data import Feed
 from exchange.pipeline.board import AssetBoard, proof_of
 from exchange.pipeline.codec import encode
 from exchange.pipeline.disk import Disk
@@ -19,9 +21,8 @@ from exchange.pipeline.stream import LOST_END_SECONDS
 HEARTBEAT_TOPIC = b"heartbeat/"
 HEARTBEAT_SECONDS = 1.0
 PATIENCE_SECONDS = 5.0  # after a start, for matching daemons that have not been heard of
-FIRST_REPORTS = ("new", "rejected")  # one of which each order has
 TURN_SECONDS = 0.05  # of publishing, after which queries and heartbeats get their turn
-AT_ONCE = 200  # public messages that are made, about, before they are sent: to change from one to the other takes time
+AT_ONCE = 100  # notes that are made, about, before their messages are sent: to change from one to the other takes time
 PART_EVENTS = 5000  # of one request, folded in and published at a time: what comes of more is never all in memory
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Notifier:
             board.proof, board.last = None, records[0]
             records = records[1:]
         feed, live_from = board.feed, board.live_from
-        apply, public = feed.apply, feed.public
+        apply, notes = feed.apply, feed.notes
         live = bool(records) and records[0].sequence > live_from
         for record in records:
             if not live and record.sequence > live_from:
@@ -116,15 +117,13 @@ class Notifier:
             if len(record.events) > PART_EVENTS:
                 for _ in feed.apply_in_parts(record, PART_EVENTS):
                     self._publish(board, live)
-                    board.store.write()
                     if live:
                         self.heartbeat()
             else:
                 apply(record)
-                if len(public) >= AT_ONCE:
+                if len(notes) >= AT_ONCE:
                     self._publish(board, live)
         self._publish(board, live)
-        board.store.write()
         if records:
             board.last = records[-1]
             if self.snapshots is not None:
@@ -163,40 +162,46 @@ class Notifier:
         self.sources.restart(asset)
 
     def _publish(self, board: AssetBoard, live: bool) -> None:
-        """Empty the feed's lists: publish and keep what is in them."""
+        """Publish what the feed has noted, as far as somebody follows it, and have the board keep it."""
         feed = board.feed
-        if feed.public:
-            self._publish_public(board, live)
-        if feed.private:
-            self._publish_private(board, live)
-        if feed.ended:
-            board.retain_ended()
-
-    def _publish_public(self, board: AssetBoard, live: bool) -> None:
-        published, add, trades = board.feed.public, board.store.add, board.trades
-        payloads = [encode(message) for _, message in published]
-        for (topic, message), payload in zip(published, payloads, strict=True):
-            add(topic.name, message.sequence, payload)  # type: ignore[union-attr] # all but heartbeats have one
-            if type(message) is messages.Trade:
-                trades.append(payload)
+        if not feed.notes:
+            return
         if live:
-            self.public.send_all([topic.frame for topic, _ in published], payloads)
-            self.published += len(published)
-        published.clear()
-
-    def _publish_private(self, board: AssetBoard, live: bool) -> None:
-        published, add = board.feed.private, board.store.add
-        payloads = [encode(report) for _, report, _ in published]
-        for (topic, report, order), payload in zip(published, payloads, strict=True):
-            add(topic.name, report.sequence, payload)
-            if order is not None:
-                order.report = payload
-                if report.exec_type in FIRST_REPORTS:
-                    board.orders[f"{report.account}/{order.client_order_id}"] = order.order_id
+            self._publish_public(feed)
+            self._publish_private(feed)
+        count = board.take()
         if live:
-            self.private.send_all([topic.frame for topic, _, _ in published], payloads)
-            self.published += len(published)
-        published.clear()
+            self.published += count
+
+    def _publish_public(self, feed: Feed) -> None:
+        asset, follows = feed.asset, self.public.follows
+        wanted = [(frame, makers) for name, makers in MAKERS.items() if follows(frame := feed.topics[name].frame)]
+        if not wanted:
+            return
+        frames: list[bytes] = []
+        payloads: list[bytes] = []
+        for note in feed.notes:
+            kind = type(note)
+            for frame, makers in wanted:
+                make = makers.get(kind)
+                if make is not None and (message := make(asset, note)) is not None:
+                    frames.append(frame)
+                    payloads.append(encode(message))
+        self.public.send_all(frames, payloads)
+
+    def _publish_private(self, feed: Feed) -> None:
+        if not self.private.followed:
+            return
+        asset, topics, follows = feed.asset, feed.reports.topics, self.private.follows
+        frames: list[bytes] = []
+        payloads: list[bytes] = []
+        for note in feed.notes:
+            if any(follows(topics[account].frame) for account in accounts_of(note)):
+                for report in reports_of(asset, note):
+                    if follows(frame := topics[report.account].frame):
+                        frames.append(frame)
+                        payloads.append(encode(report))
+        self.private.send_all(frames, payloads)
 
     def heartbeat(self) -> None:
         """Publish the public topics' last numbers, where that is due."""

@@ -14,16 +14,22 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from exchange.core.feed_state import FeedState, OtherVersion, restore, restore_ended, state_of
+from exchange.core.feed_notes import Party, Traded
+from exchange.core.feed_state import FeedState, FormerState, OtherVersion, converted, restore, state_of
+from exchange.core.messages import ExecutionReport, Trade
+from exchange.core.requests import SIDES
 from exchange.pipeline.board import AssetBoard, Proof, proof_of
 from exchange.pipeline.codec import DecodeError, encode
 from exchange.pipeline.message_chunk import ChunkPlace
+from exchange.pipeline.message_store import NOTHING
 from exchange.pipeline.snapshots import SUFFIX, Snapshots
 from exchange.pipeline.world import World
 
-VERSION = 1
+VERSION = 2
+FORMER_VERSION = 1  # which has messages in the place of notes
 COMPRESSION = 1  # of zlib: an eighth of the bytes, for the time that to write them all would take
 WORTH_ONE = 50_000  # requests since the last snapshot, from which a notifier that ends takes another
+NO_PLACE = ChunkPlace(1, 0, 0, 0, 0, list(NOTHING))
 END_SECONDS = 10.0  # that a notifier which ends waits for its snapshots, at most
 
 logger = logging.getLogger(__name__)
@@ -35,11 +41,51 @@ class BoardSnapshot(Struct, frozen=True, array_like=True):
     version: int
     proof: Proof
     place: ChunkPlace
-    trades: Sequence[bytes]
+    trades: Sequence[Traded]
     state: FeedState
 
 
-decode = msgspec.msgpack.Decoder(BoardSnapshot).decode
+class FormerSnapshot(Struct, frozen=True, array_like=True):
+    """A snapshot of FORMER_VERSION, with messages in the place of notes."""
+
+    version: int
+    proof: Proof
+    place: msgspec.Raw
+    trades: Sequence[bytes]
+    state: FormerState
+
+
+class _Version(Struct, frozen=True, array_like=True):
+    version: int
+
+
+_decode_version = msgspec.msgpack.Decoder(_Version).decode
+_decode_snapshot = msgspec.msgpack.Decoder(BoardSnapshot).decode
+_decode_former = msgspec.msgpack.Decoder(FormerSnapshot).decode
+_decode_report = msgspec.msgpack.Decoder(ExecutionReport).decode
+_decode_trade = msgspec.msgpack.Decoder(Trade).decode
+
+
+def decode(body: bytes) -> tuple[BoardSnapshot, bool]:
+    """Return a snapshot, and whether its store's place is of use. Raises OtherVersion, or DecodeError."""
+    version = _decode_version(body).version
+    if version == VERSION:
+        return _decode_snapshot(body), True
+    if version != FORMER_VERSION:
+        raise OtherVersion(f"it has version {version}, and this program reads {FORMER_VERSION} and {VERSION}")
+    former = _decode_former(body)
+    trades = [former_trade(_decode_trade(payload)) for payload in former.trades]
+    return BoardSnapshot(VERSION, former.proof, NO_PLACE, trades, converted(former.state, _decode_report)), False
+
+
+def former_trade(trade: Trade) -> Traded:
+    """Return a note that has a trade's message, and of its orders no more than that says."""
+    aggressor = SIDES[trade.aggressor]
+    maker, taker = (
+        Party(order_id, "", "", side, "limit", "gtc", 0, 0, 0, 0, 0)
+        for order_id, side in ((trade.maker_order_id, -aggressor), (trade.taker_order_id, aggressor))
+    )
+    return Traded(trade.time, trade.trade_id, trade.price, trade.quantity, aggressor, 0, maker, taker)
 
 
 class NotifierSnapshots:
@@ -80,25 +126,25 @@ class NotifierSnapshots:
     def _restore(self, board: AssetBoard, sequence: int, body: bytes, with_messages: bool) -> str:
         """Restore a board. Returns why that can't be, empty where it could; the board is untouched then."""
         try:
-            snapshot = decode(zlib.decompress(body))
-            if snapshot.version != VERSION:
-                return f"it has version {snapshot.version}, and this program reads {VERSION}"
+            snapshot, has_place = decode(zlib.decompress(body))
             if (snapshot.state.asset, snapshot.state.sequence) != (board.feed.asset, sequence):
                 return f"it is of {snapshot.state.asset}, request {snapshot.state.sequence}"
             feed = restore(snapshot.state)
         except (zlib.error, OtherVersion, *DecodeError) as error:
             return str(error)
         if not with_messages:
-            board.store.clear()
+            board.store.clear(feed.numbers)
             logger.warning(
                 "%s: what was published before is not kept any more, and too old for who asks for it; to have it made "
                 "again from the whole event log, stop the notifier, remove %s, and start it",
                 board.feed.asset,
                 self.folder / board.feed.asset,
             )
+        elif not has_place:
+            return "a former version of the program kept the messages of before it"
         elif not board.store.go_on(snapshot.place):
             return "the messages of before it are not all there"
-        board.restored(feed, restore_ended(snapshot.state, feed), snapshot.trades, snapshot.proof)
+        board.restored(feed, snapshot.state.ended, snapshot.trades, snapshot.proof)
         return ""
 
     def forget(self, board: AssetBoard) -> None:
@@ -113,7 +159,7 @@ class NotifierSnapshots:
     # -- while it runs -------------------------------------------------------------------------------------------------
 
     def take_if_due(self, board: AssetBoard) -> None:
-        """Begin a snapshot where enough has been folded in since the last. The store must have been written."""
+        """Begin a snapshot where enough has been folded in since the last."""
         requests = board.feed.sequence - board.snapshot_at
         if requests >= self.requests or (requests > 0 and self._is_old(board)):
             self._begin(board)
@@ -150,6 +196,7 @@ class NotifierSnapshots:
     def _begin(self, board: AssetBoard) -> None:
         sequence = board.feed.sequence
         self.look()
+        board.store.flush()
         if self.world.fork(f"{board.feed.asset}: the snapshot of request {sequence}", lambda: self._save(board)):
             self.begun_at[board.feed.asset] = self.world.monotonic()
             board.snapshot_at = sequence  # should it fail, the next is due as if it had not: no sooner
@@ -158,7 +205,7 @@ class NotifierSnapshots:
     def _save(self, board: AssetBoard) -> None:
         assert board.last is not None
         board.store.sync()
-        state = state_of(board.feed, board.ended.values())
+        state = state_of(board.feed, board.ended.items())
         body = encode(BoardSnapshot(VERSION, proof_of(board.last), board.store.place, list(board.trades), state))
         self._snapshots(board.feed.asset).save(board.feed.sequence, zlib.compress(body, COMPRESSION))
 

@@ -1,6 +1,7 @@
 """The query endpoint: snapshots, retransmission, open orders, as of what the notifier has published."""
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, get_args
 
 import msgspec
@@ -9,9 +10,9 @@ from msgspec import UNSET
 
 from exchange.core import messages
 from exchange.core.asset import MAX_INTEGER
-from exchange.core.execution_reports import PublishedOrder
+from exchange.core.execution_reports import PublishedOrder, Topic
+from exchange.core.feed_notes import PUBLIC_TOPICS, public_on
 from exchange.core.messages import Reject, RejectReason
-from exchange.core.published_book import PUBLIC_TOPICS
 from exchange.core.request_checks import Rejection, check_request_id, readable_id
 from exchange.core.requests import BUY, SELL, Side
 from exchange.pipeline import codec, sockets
@@ -22,6 +23,7 @@ from exchange.pipeline.order_handler import keys_by_type, malformed, too_long
 MAX_MESSAGES = 1000  # in one reply
 DRAIN = 20  # queries answered, at most, before the events get their turn
 TURN_SECONDS = 0.005  # after which no other query is begun before that
+MOST_PAGES = 100  # of what is kept that are read for one reply
 MAX_REPLY_BYTES = 1024 * 1024  # of retransmitted messages in one reply
 
 Reply = dict[str, Any]
@@ -148,30 +150,29 @@ class Queries:
         }
 
     def _retransmit(self, query: messages.RetransmitQuery) -> Reply:
-        board, last = self._topic(query.topic)
+        board, topic = self._topic(query.topic)
+        last = 0 if topic is None else topic.sequence
         first = query.from_
         if first < 1 or query.to < first:
             raise Refusal("malformed", f"from {first}, to {query.to}: must be from 1 on, and from not after to")
-        store = board.store
-        earliest = store.earliest(query.topic)
+        earliest = None if topic is None else board.store.earliest(topic)
         if first <= last and (earliest is None or first < earliest):
             raise self._too_old(query, earliest, last)
         to = min(query.to, last)
         stop = min(to, first + MAX_MESSAGES - 1)
         found: list[msgspec.Raw] = []
         size = 0
-        for sequence in range(first, stop + 1):
-            payload = store.read(query.topic, sequence)
-            if payload is None:  # it was damaged on disk, which is found out now: it is kept no more
-                raise self._too_old(query, store.earliest(query.topic), last)
-            found.append(msgspec.Raw(payload))
-            size += len(payload)
-            if size >= MAX_REPLY_BYTES:
-                stop = sequence
-                break
+        if topic is not None and first <= stop:
+            for sequence, payload in board.store.read(board.feed.asset, topic, first, MOST_PAGES):
+                found.append(msgspec.Raw(payload))
+                size += len(payload)
+                if sequence == stop or size >= MAX_REPLY_BYTES:
+                    break
+            if not found:  # it was damaged on disk, which is found out now: it is kept no more
+                raise self._too_old(query, board.store.earliest(topic), last)
         reply: Reply = {"topic": query.topic, "messages": found}
-        if stop < to:
-            reply["next"] = stop + 1
+        if found and (following := first + len(found)) <= to:
+            reply["next"] = following
         return reply
 
     def _too_old(self, query: messages.RetransmitQuery, earliest: int | None, last: int) -> Refusal:
@@ -180,15 +181,15 @@ class Queries:
         text = f"{query.topic} {query.from_}: past retention; the first kept is {earliest}"
         return Refusal("too_old", text, earliest)
 
-    def _topic(self, topic: str) -> tuple[AssetBoard, int]:
-        """Return the board of a topic and the topic's last number."""
+    def _topic(self, topic: str) -> tuple[AssetBoard, Topic | None]:
+        """Return the board of a topic, and the topic, unless it is of an account that has had no report."""
         parts = topic.split("/")
         if len(parts) == 3 and parts[2] == "" and parts[0] in PUBLIC_TOPICS:
             board = self._board(parts[1])
-            return board, board.feed.topics[parts[0]].sequence
+            return board, board.feed.topics[parts[0]]
         if len(parts) == 4 and parts[0] == "execution" and parts[3] == "":
             board = self._board(parts[2])
-            return board, board.feed.reports.last(parts[1])
+            return board, board.feed.reports.topics.get(parts[1])
         raise Refusal(
             "malformed",
             f"topic {topic!r:.80}: must be like trade/ASSET/ or execution/ACCOUNT/ASSET/, numbered, with its /",
@@ -199,26 +200,28 @@ class Queries:
             raise Refusal("malformed", f"limit {query.limit}: must be 1 or more")
         trades = self._board(query.asset).trades
         count = min(query.limit, len(trades), MAX_MESSAGES)
-        return {"asset": query.asset, "trades": [msgspec.Raw(trades[-1 - index]) for index in range(count)]}
+        newest_first = islice(reversed(trades), count)
+        return {"asset": query.asset, "trades": list(public_on("trade", query.asset, newest_first))}
 
     def _order_status(self, query: messages.OrderStatusQuery) -> Reply:
         board = self._board(query.asset)
         order_id = query.order_id
         if query.client_order_id is not UNSET:
-            found = board.orders.get(f"{query.account}/{query.client_order_id}")
+            found = board.find(query.account, query.client_order_id)
             if order_id is UNSET:
                 order_id = -1 if found is None else found
             elif order_id != found:
                 order_id = -1
         if order_id is UNSET:
             raise Refusal("malformed", "needs order_id or client_order_id, to say which order")
-        order = board.find(order_id, query.account)
-        if order is None:
+        report = board.last_report(order_id, query.account)
+        if report is None:
             raise Refusal(
                 "unknown_order", f"account {query.account!r:.80} has no such order in {query.asset} on record"
             )
         # The report's fields are the reply's; `report` is the report itself, as it was published.
-        return codec.describe_map(order.report) | {"report": msgspec.Raw(order.report)}
+        payload = codec.encode(report)
+        return codec.describe_map(payload) | {"report": msgspec.Raw(payload)}
 
     def _sequences(self, query: messages.SequencesQuery) -> Reply:
         reply = self._rebuilding()
@@ -241,7 +244,7 @@ class Queries:
             account = feed.book.accounts.get(query.account)
             if account is not None:
                 orders.extend(
-                    msgspec.Raw(order.report)
+                    msgspec.Raw(codec.encode(feed.reports.last_of(order)))
                     for _, order in sorted(account.orders.items())
                     if isinstance(order, PublishedOrder)
                 )
