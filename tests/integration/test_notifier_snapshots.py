@@ -3,16 +3,18 @@
 import random
 import re
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from exchange.config import Config
 from exchange.core.asset import Asset
 from exchange.core.events import EventRecord
-from exchange.core.feed_notes import account_of, client_order_id_of
+from exchange.core.feed_notes import account_of, client_order_id_of, public_on
 from exchange.core.matching import Matching
 from exchange.core.messages import Reject
 from exchange.pipeline.board import AssetBoard
@@ -36,6 +38,7 @@ SEED = random.SystemRandom().randrange(2**32)  # a new one each run; a failure p
 REQUESTS = 50
 SETTINGS = f"[snapshots]\nrequests = {REQUESTS}\n[limits]\nretained_messages = 20000\n"  # in chunks of 1,250
 MANY_PAGES, RETAINED_ORDERS = 10**6, 20
+FORMER = Path(__file__).parent / "data" / "notifier_with_messages.tar.xz"
 PUBLIC = ("trade", "bbo", "book", "order", "status")
 
 
@@ -309,12 +312,23 @@ class Life:
         for topic in (*feed.topics.values(), *feed.reports.topics.values()):
             kept[topic.name] = list(board.store.read("ACME", topic, 1, MANY_PAGES))
             assert [number for number, _ in kept[topic.name]] == list(range(1, topic.sequence + 1))
+        return {"kept": kept, "trades": board.trades} | self.known_of_orders()
+
+    def known_of_orders(self) -> dict[str, object]:
+        """Return what queries about orders and about the last trades are answered from."""
+        board, feed = self.board, self.board.feed
         ended = list(board.ended.items().items())[-RETAINED_ORDERS:]
-        live = {order_id: feed.reports.last_of(order) for order_id, order in feed.orders.items()}
-        names = [(account_of(note, order_id), client_order_id_of(note, order_id)) for order_id, note in ended]
         assert len(ended) == RETAINED_ORDERS
-        ids = {(account, name): board.find(account, name) for account, name in names}
-        return {"kept": kept, "ended": ended, "live": live, "ids": ids, "trades": list(board.trades)}
+        names = [(account_of(note, order_id), client_order_id_of(note, order_id)) for order_id, note in ended]
+        return {
+            "ended": [
+                (order_id, board.last_report(order_id, account))
+                for (account, _), (order_id, _) in zip(names, ended, strict=True)
+            ],
+            "live": {order_id: feed.reports.last_of(order) for order_id, order in feed.orders.items()},
+            "ids": {(account, name): board.find(account, name) for account, name in names},
+            "last trades": list(public_on("trade", "ACME", board.trades)),
+        }
 
     def close(self) -> None:
         self.board.store.close()
@@ -474,3 +488,29 @@ def test_a_disk_that_is_full_costs_the_snapshot_only(config: Config, caplog: pyt
         assert life.board.started_from == 150
         life.receive(log, 300)
         assert life.known() == known
+
+
+# -- of a former program -----------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_of_the_program_that_kept_messages_is_gone_on_from_without_them(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The archive holds the notifier's folder as that program left it, and the event log's first 560 records."""
+    with tarfile.open(FORMER) as archive:
+        archive.extractall(config.data, filter="data")
+    log = msgspec.msgpack.decode((config.data / "notifier" / "ACME" / "events").read_bytes(), type=list[EventRecord])
+    with closing(Life(write_config(tmp_path / "control"))) as control:
+        control.receive(log, 500)
+        last = control.board.feed.numbers
+        control.receive(log, len(log))
+        with closing(Life(config)) as life:
+            assert life.board.started_from == 500
+            assert "a former version of the program kept the messages" in caplog.text
+            life.receive(log, len(log))
+            assert not life.board.rebuilding
+            assert life.known_of_orders() == control.known_of_orders()
+            for topic, number in zip(life.board.feed.topics.values(), last, strict=True):
+                assert life.board.store.earliest(topic) in (number + 1, None)
+                kept = [list(each.board.store.read("ACME", topic, number + 1, MANY_PAGES)) for each in (life, control)]
+                assert kept[0] == kept[1]
