@@ -204,6 +204,12 @@ def check_that_nothing_goes_where_it_can_t_be_put(exchange: Exchange) -> None:
     other.unlink()
 
 
+def applied(exchange: Exchange, asset: str, by: str) -> int:
+    """Return the last of an asset's requests that a daemon says it is done with."""
+    pages = [page for page in read_pages(exchange.config.status_folder) if page["daemon"] == by]
+    return pages[0]["processed"].get(asset, 0) if pages else 0
+
+
 @pytest.mark.parametrize(
     ("away", "log", "reason"),
     [
@@ -221,7 +227,9 @@ def test_what_somebody_has_not_passed_stays(exchange: Exchange, away: str, log: 
         orders = [exchange.venue.order("ann", "buy", 10, 1000) for _ in range(100)]
         assert {reply["type"] for reply in exchange.venue.entry.ask(orders)} == {"ack"}
     if victim is None:
-        exchange.venue.settle()  # what matching has not applied the database can't have, and that would be the reason
+        # What matching has not applied and sent the database can't have, and that would be the reason.
+        requests = 1 + 60 * 100  # the asset's definition, and the orders
+        wait_until(lambda: applied(exchange, "ACME", "logger") == requests, f"SQL has {requests} requests")
         exchange.venue.matching["ACME"].kill()
         shutil.rmtree(exchange.config.event_log_folder("ACME") / "snapshots", ignore_errors=True)
     exchange.age(4)
@@ -236,12 +244,6 @@ def test_what_somebody_has_not_passed_stays(exchange: Exchange, away: str, log: 
     exchange.archive("--delete")
     after = exchange.segments("journal"), exchange.segments("events/ACME")
     assert (after[1] == before[1]) if away == "notifier" else (after[0] == before[0])
-
-
-def applied(exchange: Exchange, asset: str, by: str) -> int:
-    """Return the last of an asset's requests that a daemon says it is done with."""
-    pages = [page for page in read_pages(exchange.config.status_folder) if page["daemon"] == by]
-    return pages[0]["processed"].get(asset, 0) if pages else 0
 
 
 def test_assets_that_nobody_trades_any_more_hold_nothing_back(exchange: Exchange) -> None:
