@@ -114,7 +114,7 @@ def check_event_logs(config: Config, queues: Queues) -> dict[str, list[EventReco
 
 def stored_up_to(dsn: str, queues: Queues) -> bool:
     """Return whether the database has all that the queues hold."""
-    with psycopg.connect(dsn, connect_timeout=5) as connection:
+    with psycopg.connect(dsn, connect_timeout=30) as connection:
         applied = connection.execute("SELECT asset, sequence FROM applied").fetchall()
     return dict(applied) == {asset: len(queue) for asset, queue in queues.items() if asset}
 

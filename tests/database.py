@@ -50,7 +50,7 @@ def postgres() -> Iterator[str]:
 
 def accepts(dsn: str) -> bool:
     try:
-        psycopg.connect(dsn, connect_timeout=5).close()
+        psycopg.connect(dsn, connect_timeout=30).close()
     except psycopg.OperationalError:
         return False
     return True

@@ -57,7 +57,7 @@ def write_config(folder: Path, assets: str = ASSETS, extra: str = "") -> Config:
     return config
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0, pause: float = 0.02) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60.0, pause: float = 0.02) -> Any:
     """Return the condition's first true value. Fails, naming `what`, when the seconds are over."""
     deadline = time.monotonic() + seconds
     while True:
@@ -119,7 +119,7 @@ class Daemon:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 30.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         """Wait for the process's end and return its exit status."""
         assert self.process is not None
         return self.process.wait(seconds)
@@ -128,7 +128,7 @@ class Daemon:
         """End the process at once, as a crash would, and reap it."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(30)
+            self.process.wait(60)
 
     def stop(self) -> int:
         """Ask the process to end and return its exit status."""

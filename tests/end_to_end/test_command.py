@@ -231,7 +231,7 @@ def test_watch_prints_one_message_a_line_and_ends_by_itself(shell: Shell) -> Non
         out, _ = watch.communicate(timeout=30)
     finally:
         simulation.kill()
-        simulation.communicate(timeout=10)
+        simulation.communicate(timeout=60)
     messages = [json.loads(line) for line in out.splitlines()]
     assert watch.returncode == 0
     assert len(messages) == 8
@@ -244,7 +244,7 @@ def test_watch_ends_at_ctrl_c_with_status_0(shell: Shell) -> None:
     assert watch.stdout is not None
     assert watch.stdout.readline().startswith("ACME bid")
     watch.send_signal(signal.SIGINT)
-    watch.communicate(timeout=10)
+    watch.communicate(timeout=60)
     assert watch.returncode == 0
 
 

@@ -16,7 +16,7 @@ import zmq
 from tests.support import ASSETS, Daemon, running, wait_until, write_config
 
 Message = dict[str, Any]
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 NOTHING = object()
 LOWEST = 5  # ACME's lowest price: nothing else in the tests is traded there
 

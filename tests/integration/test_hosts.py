@@ -44,7 +44,7 @@ def page(spread: Spread, daemon: str) -> dict[str, Any]:
 
 def trade(spread: Spread, asset: str) -> int:
     """Have two orders trade. Returns the second one's place in the asset's queue."""
-    with OrderEntry(spread.config.endpoints.order_entry, timeout=10) as orders:
+    with OrderEntry(spread.config.endpoints.order_entry, timeout=30) as orders:
         orders.new_order(asset, "sell", 10, price=100, account="alice")
         sequence = orders.new_order(asset, "buy", 10, price=100, account="bob").sequence
     assert isinstance(sequence, int)
@@ -77,7 +77,7 @@ def test_an_asset_of_another_host_is_matched_there_and_published_here(spread: Sp
     with spread.running():
         for asset in ("ACME", "GOLD"):
             wait_until_applied(spread, asset, trade(spread, asset))
-        with Queries(spread.config.endpoints.query, timeout=10) as queries:
+        with Queries(spread.config.endpoints.query, timeout=30) as queries:
             for asset in ("ACME", "GOLD"):
                 wait_until(lambda: len(queries.trades(asset)) == 1, "the trade is published")  # noqa: B023
         assert not spread.config.event_log_folder("GOLD").exists()
@@ -87,7 +87,7 @@ def test_an_asset_of_another_host_is_matched_there_and_published_here(spread: Sp
         spread.notifier.stop()
         spread.notifier.start()
         wait_until_applied(spread, "GOLD", trade(spread, "GOLD"))
-        with Queries(spread.config.endpoints.query, timeout=10) as queries:
+        with Queries(spread.config.endpoints.query, timeout=30) as queries:
             wait_until(lambda: [each.sequence for each in queries.trades("GOLD")] == [2, 1], "both trades are there")
         spread.stop()
 
@@ -97,7 +97,7 @@ def test_a_notifier_on_another_host_publishes_the_assets_of_both(tmp_path: Path)
     with running(spread.order_handler, *spread.matching.values(), spread.notifier):
         for asset in ("ACME", "GOLD"):
             wait_until_applied(spread, asset, trade(spread, asset))
-            with Queries(spread.config.endpoints.query, timeout=10) as queries:
+            with Queries(spread.config.endpoints.query, timeout=30) as queries:
                 wait_until(lambda: len(queries.trades(asset)) == 1, "the trade is published")  # noqa: B023
     assert (spread.second.data / "notifier").exists()
     assert not (spread.config.data / "notifier").exists()
@@ -141,7 +141,7 @@ def test_a_journal_that_lost_its_end_is_refused_by_what_another_host_says(spread
 
     # It is heard of later: until then nothing was taken that could be in the lost requests' places.
     with running(handler):
-        with OrderEntry(spread.config.endpoints.order_entry, timeout=10) as orders:
+        with OrderEntry(spread.config.endpoints.order_entry, timeout=30) as orders:
             orders.ping()
         with running(gold):
             assert handler.wait() == 2, spread.explain()
@@ -221,7 +221,7 @@ def test_each_host_archives_its_own_logs_by_copies_of_the_others_snapshots(tmp_p
     retention.carry_out(plan, tmp_path / "archive")
     assert len(read_carried(Disk(), first.journal_folder)) > 1000
     with running(spread.order_handler, spread.matching["GOLD"]):
-        with OrderEntry(first.endpoints.order_entry, timeout=10) as orders:
+        with OrderEntry(first.endpoints.order_entry, timeout=30) as orders:
             orders.cancel_order("GOLD", client_order_id="0", account="ann")
         wait_until_applied(spread, "GOLD", 5002)
 
@@ -282,7 +282,7 @@ def proxy(towards: str, at: str) -> Iterator[None]:
         yield
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_proxies_in_a_row_carry_the_public_topics(spread: Spread, tmp_path: Path) -> None:

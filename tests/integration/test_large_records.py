@@ -234,7 +234,7 @@ def test_one_request_s_events_reach_the_database_whole_though_they_are_larger_th
 def canceled(venue: Venue) -> int:
     """Return how many of alice's orders are stored as canceled."""
     try:
-        with psycopg.connect(database_dsn(venue.config), connect_timeout=5) as connection:
+        with psycopg.connect(database_dsn(venue.config), connect_timeout=30) as connection:
             query = "SELECT count(*) FROM order_events WHERE exec_type = 'canceled' AND reason = 'mass_cancel'"
             return int(connection.execute(query).fetchall()[0][0])
     except (psycopg.OperationalError, psycopg.errors.UndefinedTable):

@@ -51,7 +51,7 @@ def test_a_client_that_goes_with_requests_waiting_takes_no_daemon_along(tmp_path
             finally:
                 for leaver in leavers:
                     leaver.kill()
-                    leaver.wait(10)
+                    leaver.wait(60)
             time.sleep(1.5)  # over the tenth second of their connections
             venue.wait_until_ready()
             for daemon in venue.daemons:

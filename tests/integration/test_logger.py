@@ -26,7 +26,7 @@ def page(venue: Venue, daemon: str) -> Status | None:
 
 def stored(venue: Venue) -> list[int]:
     """Return the sequences of ACME's orders in SQL."""
-    with psycopg.connect(database_dsn(venue.config), connect_timeout=5) as connection:
+    with psycopg.connect(database_dsn(venue.config), connect_timeout=30) as connection:
         return [row[0] for row in connection.execute("SELECT sequence FROM orders WHERE asset = 'ACME' ORDER BY 1")]
 
 

@@ -85,7 +85,7 @@ class Exchange:
     def stored_trades(self) -> int:
         """Return how many trades are in SQL, -1 while the database is away or has no tables yet."""
         try:
-            with psycopg.connect(database_dsn(self.venue.config), connect_timeout=5) as connection:
+            with psycopg.connect(database_dsn(self.venue.config), connect_timeout=30) as connection:
                 row = connection.execute("SELECT count(*) FROM trades").fetchone()
         except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
             return -1
