@@ -15,8 +15,11 @@ from exchange.status import StatusPage
 from exchange.store.embedded import database_dsn
 from exchange.store.writer import DatabaseUnavailable, NotContiguous, SchemaError, Writer, WriterRunning
 
-BATCH_ROWS = 20_000  # in one transaction, about
-BATCH_SECONDS = 0.1  # after which what there is is written
+BATCH_ROWS = 60_000  # in one transaction, about
+# After which what there is is written: a few rows, and many. PostgreSQL makes room for a thousand rows in each COPY: of
+# one with a few thousand rows that is a fifth of the time.
+FEW_ROWS, FEW_SECONDS = 2_000, 0.1
+MANY_SECONDS = 0.5
 IDLE_SECONDS = 2.0  # without anything to write, after which the database is asked whether it is there
 RETRY_SECONDS = 1.0  # between attempts to reach the database
 AHEAD_SECONDS = (
@@ -132,7 +135,10 @@ class Storage:
 
     def due(self) -> bool:
         """Return whether what is pending should be written now."""
-        return self.rows >= BATCH_ROWS or (self.pending and self.monotonic() - self.collected_at >= BATCH_SECONDS)
+        if not self.pending:
+            return False
+        waited = FEW_SECONDS if self.rows < FEW_ROWS else MANY_SECONDS
+        return self.rows >= BATCH_ROWS or self.monotonic() - self.collected_at >= waited
 
     def idle(self) -> bool:
         """Return whether the database has not been heard of for some time."""
