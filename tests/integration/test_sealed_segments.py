@@ -74,6 +74,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
+def test_records_appended_in_runs_over_segments_are_as_those_appended_one_by_one(folder: Path, tmp_path: Path) -> None:
+    event_log = opened(tmp_path / "runs")
+    runs, left = [], BODIES
+    while left:
+        runs.append(event_log.append_run(left))
+        left = left[runs[-1] :]
+    event_log.write()
+    check(event_log)
+    event_log.tend(0.0)
+    event_log.close()
+    assert len(runs) > len(names(folder, ".log")), "a run ends with its segment"
+    assert files(tmp_path / "runs") == files(folder)
+
+
 def test_a_start_reads_the_last_segment_only(folder: Path) -> None:
     disk = TestedDisk()
     event_log = opened(folder, disk)

@@ -1,6 +1,7 @@
 """An asset's event log: what came of each request, in order, written once and read by everybody downstream."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from exchange.pipeline import codec
@@ -117,8 +118,19 @@ class EventLog:
 
     def append(self, body: bytes) -> None:
         """Buffer the next record. `write` must follow."""
-        offset = self.log.append(body) - self.log.base
-        self.index.add(offset)
+        self.append_run((body,))
+
+    def append_run(self, bodies: Sequence[bytes]) -> int:
+        """Buffer the next records, one at least, as many as go to one segment; return how many. `write` must follow.
+
+        Raises OSError, having buffered none, where the next segment can't be made.
+        """
+        count = self.log.append_run(bodies, self.index.add)
+        if not count:
+            offset = self.log.append(bodies[0]) - self.log.base  # begins the next segment, and so is before `index.add`
+            self.index.add(offset)
+            count = 1
+        return count
 
     def write(self) -> None:
         """Write what was appended. After an OSError all of it is still to be written, and may be tried again."""

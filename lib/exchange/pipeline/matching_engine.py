@@ -2,7 +2,6 @@
 
 import errno
 import logging
-from collections import deque
 from collections.abc import Sequence
 from math import ceil
 
@@ -66,7 +65,7 @@ class MatchingEngine:
         self.journal = journal
         self.events = events
         self.replays = replays
-        self.unlogged: deque[bytes] = deque()  # event records that are yet to be written to the log
+        self.unlogged: list[bytes] = []  # event records that are yet to be written to the log
         self.unpublished: list[bytes] = []  # those written, or in the log's buffer, that are yet to be published
         self.no_room = ""  # why the log can't be written now
         self.reported = NOTHING_REPORTED  # what the order handler was last told
@@ -188,10 +187,11 @@ class MatchingEngine:
         if not self.proved:
             records = self._check_against_snapshot(records)
         apply, encode, logged, open_orders = self.matching.apply, codec.encode, self.logged, self.open_orders
+        unlogged = self.unlogged
         for record in records:
             result = apply(record)
             if result.sequence > logged:
-                self.unlogged.append(encode(result))
+                unlogged.append(encode(result))
                 if open_orders is not None:
                     open_orders.note(result)
             elif result.sequence == logged:
@@ -206,8 +206,9 @@ class MatchingEngine:
         unlogged, logged = self.unlogged, self.unpublished
         try:
             while unlogged:
-                self.event_log.append(unlogged[0])
-                logged.append(unlogged.popleft())
+                count = self.event_log.append_run(unlogged)
+                logged += unlogged[:count]
+                del unlogged[:count]
             self.event_log.write()
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
