@@ -137,10 +137,10 @@ def test_what_was_just_added_can_be_read_before_a_page_is_full(tmp_path: Path) -
 
 def test_a_reader_may_say_how_many_pages_at_most(tmp_path: Path) -> None:
     with opened(tmp_path, 10_000) as store:
-        fill(store, 1, 2000, 40)
-        assert [number for number, _ in store.read("ACME", ORDERS, 1, 1)] == list(range(1, 41))
-        assert [number for number, _ in store.read("ACME", ORDERS, 41, 3)] == list(range(41, 161))
-        assert [number for number, _ in store.read("ACME", QUIET, 2, 3)] == [2, 3, 4]
+        fill(store, 1, 2000, 500)
+        assert [number for number, _ in store.read("ACME", ORDERS, 1, 1)] == list(range(1, 501))
+        assert [number for number, _ in store.read("ACME", ORDERS, 501, 2)] == list(range(501, 1501))
+        assert [number for number, _ in store.read("ACME", QUIET, 2, 2)] == list(range(2, 11))
 
 
 @pytest.mark.parametrize("size", [1, 7, 250])

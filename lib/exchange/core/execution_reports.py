@@ -182,6 +182,10 @@ class Reports:
         if terms is not None:
             leaves += terms.hidden
             stop_price = terms.stop_price
+        topic = order.topic
+        topic.sequence = number = topic.sequence + 1
+        if topic.place not in self.first:
+            self.first[topic.place] = number
         return Party(
             order.order_id,
             order.account.name,
@@ -193,7 +197,7 @@ class Reports:
             stop_price,
             order.quantity,
             leaves,
-            self.number(order.topic),
+            number,
         )
 
     def report_refusal(

@@ -152,40 +152,49 @@ class Feed(PublishedBook):
         if self.replaced is not None:
             self._publish_deletion(self.replaced, record.time)
             self.replaced = None
-        time, price, quantity = record.time, event.price, event.quantity
         topic = self.trade_topic
         topic.sequence = number = topic.sequence + 1
         assert number == event.trade_id
-        orders, order_topic, party = self.orders, self.order_topic, self.reports.party
-        maker, taker = orders[event.maker_order_id], self.entering
+        quantity, maker_id, taker_id = event.quantity, event.maker_order_id, event.taker_order_id
+        orders = self.orders
+        maker, taker = orders[maker_id], self.entering
         shown = taker_shown = self._execute(maker, quantity)
         if taker is None:
-            taker = orders[event.taker_order_id]  # in an auction both rest
+            taker = orders[taker_id]  # in an auction both rest
             taker_shown = self._execute(taker, quantity)
             order_number = 0
         else:
-            assert taker.order_id == event.taker_order_id
+            assert taker.order_id == taker_id
             assert shown == quantity
-            taker.leaves -= quantity
-            if not taker.leaves:
+            taker.leaves = leaves = taker.leaves - quantity
+            if not leaves:
                 self.entering = None
-            order_topic.sequence = order_number = order_topic.sequence + 1
+            topic = self.order_topic
+            topic.sequence = order_number = topic.sequence + 1
+        party = self.reports.party
         of_maker, of_taker = party(maker), party(taker)
-        note = Traded(time, number, price, quantity, event.aggressor, order_number, of_maker, of_taker)
+        note = Traded(record.time, number, event.price, quantity, event.aggressor, order_number, of_maker, of_taker)
         self.notes.append(note)
-        for order, after in ((maker, of_maker), (taker, of_taker)):
-            if after.leaves:
-                order.last = note
-            else:
-                del orders[order.order_id]
-                self.ended[order.order_id] = note
+        if of_maker.leaves:
+            maker.last = note
+        else:
+            del orders[maker_id]
+            self.ended[maker_id] = note
+        if of_taker.leaves:
+            taker.last = note
+        else:
+            del orders[taker_id]
+            self.ended[taker_id] = note
         if not order_number:
-            for order, by in ((maker, shown), (taker, taker_shown)):
-                if by:
-                    executed = messages.OrderExecuted(
-                        self.asset, self._next("order"), order.order_id, by, price, number, time
-                    )
-                    self.notes.append(Said(executed))
+            self._publish_execution(maker_id, shown, event, record.time)
+            self._publish_execution(taker_id, taker_shown, event, record.time)
+
+    def _publish_execution(self, order_id: int, shown: int, event: events.TradeExecuted, time: int) -> None:
+        """In an auction a trade has taken so much, if any, off what an order shows."""
+        if shown:
+            number = self._next("order")
+            message = messages.OrderExecuted(self.asset, number, order_id, shown, event.price, event.trade_id, time)
+            self.notes.append(Said(message))
 
     def _execute(self, order: PublishedOrder, quantity: int) -> int:
         """Take a trade off a resting order, what it shows first; return how much of that.

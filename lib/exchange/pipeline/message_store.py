@@ -29,7 +29,7 @@ from exchange.pipeline.message_chunk import (
 
 CHUNKS = 16  # that what is retained is in, about
 MOST_CHUNK_BYTES = 2**30  # from which a chunk is full too: offsets are 32 bits
-PAGE_NOTES = 64  # from which a page is written: fewer wait in memory
+PAGE_MESSAGES = 400  # from which a page is written: fewer wait in memory
 OPEN_CHUNKS = 2  # full ones, whose files are open and whose index is in memory
 NOTHING = (0,) * len(PUBLIC_TOPICS)
 
@@ -49,7 +49,7 @@ class MessageStore:
         self.folder = folder
         self.retained = retained
         self.chunk_messages = max(retained // CHUNKS, 1)
-        self.page_messages = min(self.chunk_messages, PAGE_NOTES)
+        self.page_messages = min(self.chunk_messages, PAGE_MESSAGES)
         self.full: list[FullChunk] = []
         self.newest = GrowingChunk(disk, folder, 1, NOTHING)
         self.opened: list[FullChunk] = []  # the last used last

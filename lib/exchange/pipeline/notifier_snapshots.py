@@ -27,7 +27,7 @@ from exchange.pipeline.world import World
 
 VERSION = 2
 FORMER_VERSION = 1  # which has messages in the place of notes
-COMPRESSION = 1  # of zlib: an eighth of the bytes, for the time that to write them all would take
+COMPRESSION = 0  # none: a third of the bytes would take longer than all the rest of a snapshot
 WORTH_ONE = 50_000  # requests since the last snapshot, from which a notifier that ends takes another
 NO_PLACE = ChunkPlace(1, 0, 0, 0, 0, list(NOTHING))
 END_SECONDS = 10.0  # that a notifier which ends waits for its snapshots, at most
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class BoardSnapshot(Struct, frozen=True, array_like=True):
-    """The body of a snapshot's file, compressed by zlib."""
+    """The body of a snapshot's file, within a stream of zlib's."""
 
     version: int
     proof: Proof
