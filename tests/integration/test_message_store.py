@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from exchange.core.book import Account
 from exchange.core.execution_reports import Topic
 from exchange.core.feed_notes import PUBLIC_TOPICS, Note, Reported, Said
 from exchange.core.messages import ExecutionReport, OrderDeleted
@@ -19,8 +20,11 @@ from exchange.pipeline.message_store import CHUNKS, MessageStore
 
 ORDERS = Topic(b"order/ACME/", PUBLIC_TOPICS.index("order"))
 BBO = Topic(b"bbo/ACME/", PUBLIC_TOPICS.index("bbo"))
-REPORTS, QUIET = Topic(b"execution/alice/ACME/", 0, "alice"), Topic(b"execution/bob/ACME/", 1, "bob")
-SILENT = Topic(b"execution/cat/ACME/", 2, "cat")
+REPORTS, QUIET = (
+    Topic(b"execution/alice/ACME/", 0, Account("alice", {})),
+    Topic(b"execution/bob/ACME/", 1, Account("bob", {})),
+)
+SILENT = Topic(b"execution/cat/ACME/", 2, Account("cat", {}))
 MANY_PAGES = 10**6
 SEED = random.SystemRandom().randrange(2**32)  # a new one each run; a failure prints it
 
@@ -53,7 +57,7 @@ def deleted(number: int) -> OrderDeleted:
 def report(topic: Topic, number: int) -> ExecutionReport:
     """Return a report that says whose it is, of a length of its own."""
     length = random.Random(f"{topic.name}{number}").randrange(400)
-    return ExecutionReport(str(topic.account), "ACME", number, 10**18, "canceled", 10**9 + number, "x" * length)
+    return ExecutionReport(topic.name.split("/")[1], "ACME", number, 10**18, "canceled", 10**9 + number, "x" * length)
 
 
 def message(topic: Topic, number: int) -> bytes:

@@ -137,6 +137,7 @@ IN_THE_STATE = {
 DERIVED = {
     Feed: {"bbo", "trade_topic", "order_topic", "book_topic", "bbo_topic", "handlers"},
     Ladder: {"side", "best", "bounds", "far", "keys", "hidden", "hidden_parts"},
+    Reports: {"book"},
     Topic: {"frame", "place"},
 }
 EMPTY = {

@@ -2,7 +2,7 @@
 
 from msgspec import UNSET, UnsetType, field
 
-from exchange.core.book import Order
+from exchange.core.book import Account, Book, Order
 from exchange.core.feed_notes import PUBLIC_TOPICS, Accepted, Note, Party, Reported, report_of
 from exchange.core.messages import ExecutionReport
 from exchange.core.requests import SIDE_NAMES
@@ -18,10 +18,10 @@ class Topic:
 
     __slots__ = ("account", "frame", "place", "sequence")
 
-    def __init__(self, frame: bytes = b"", place: int = 0, account: str | None = None) -> None:
+    def __init__(self, frame: bytes = b"", place: int = 0, account: Account | None = None) -> None:
         self.frame = frame
         self.place = place
-        self.account = account  # of the private ones
+        self.account = account  # whose reports they are, of the private ones
         self.sequence = 0
 
     @property
@@ -75,8 +75,9 @@ class Reports:
     `first` is emptied then too: of each topic that has a new report, by its place, the number of the first.
     """
 
-    def __init__(self, asset: str, notes: list[Note]) -> None:
+    def __init__(self, asset: str, book: Book, notes: list[Note]) -> None:
         self.asset = asset
+        self.book = book
         self.topics: dict[str, Topic] = {}  # by account
         self.notes = notes
         self.first: dict[int, int] = {}
@@ -86,7 +87,7 @@ class Reports:
         topic = self.topics.get(account)
         if topic is None:
             frame = f"execution/{account}/{self.asset}/".encode()
-            topic = self.topics[account] = Topic(frame, len(self.topics), account)
+            topic = self.topics[account] = Topic(frame, len(self.topics), self.book.account(account))
         return topic
 
     def last(self, account: str) -> int:

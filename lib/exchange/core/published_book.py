@@ -24,7 +24,7 @@ class PublishedBook:
         self.book = Book()
         self.orders: dict[int, PublishedOrder] = {}  # all live ones: events name orders of any account
         self.notes: list[Note] = []
-        self.reports = Reports(asset, self.notes)
+        self.reports = Reports(asset, self.book, self.notes)
         self.topics = {name: Topic(f"{name}/{asset}/".encode(), place) for place, name in enumerate(PUBLIC_TOPICS)}
         self.trade_topic, self.order_topic = self.topics["trade"], self.topics["order"]
         self.book_topic, self.bbo_topic = self.topics["book"], self.topics["bbo"]
@@ -50,9 +50,10 @@ class PublishedBook:
                 stop_price=request.instructions.stop_price,
                 display_quantity=request.instructions.display_quantity,
             )
+        topic = self.reports.topics.get(account) or self.reports.topic(account)
         return PublishedOrder(
             request.order_id,
-            self.book.accounts.get(account) or self.book.account(account),
+            topic.account,  # type: ignore[arg-type] # a private topic has one
             request.side,
             request.price,
             request.quantity,
@@ -61,7 +62,7 @@ class PublishedBook:
             request.client_order_id,
             request.order_type,
             request.time_in_force,
-            self.reports.topics.get(account) or self.reports.topic(account),
+            topic,
         )
 
     @property
@@ -85,7 +86,7 @@ class PublishedBook:
             reports.first[topic.place] = number
         self.orders[order_id] = order = PublishedOrder(
             order_id,
-            book.accounts.get(account) or book.account(account),
+            topic.account,  # type: ignore[arg-type] # a private topic has one
             side,
             price,
             quantity,

@@ -286,4 +286,4 @@ class MessageStore:
 def _messages(asset: str, topic: Topic, notes: list[Note]) -> Iterator[NumberedMessage | ExecutionReport]:
     if topic.account is None:
         return public_on(topic.kind, asset, notes)
-    return reports_to(topic.account, asset, notes)
+    return reports_to(topic.account.name, asset, notes)
