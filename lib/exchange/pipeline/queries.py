@@ -23,7 +23,7 @@ from exchange.pipeline.order_handler import keys_by_type, malformed, too_long
 MAX_MESSAGES = 1000  # in one reply
 DRAIN = 20  # queries answered, at most, before the events get their turn
 TURN_SECONDS = 0.005  # after which no other query is begun before that
-MOST_PAGES = 100  # of what is kept that are read for one reply
+MOST_PAGES = 50  # of what is kept that are read for one reply: some 10 ms
 MAX_REPLY_BYTES = 1024 * 1024  # of retransmitted messages in one reply
 
 Reply = dict[str, Any]
