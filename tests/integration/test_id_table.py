@@ -86,8 +86,8 @@ def positions(table: IdTable, text: str) -> set[int]:
 
 def test_an_id_is_found_by_its_text_and_others_are_not(tmp_path: Path) -> None:
     table = made(tmp_path)
-    table.add({table.hash("ann/1"): 64})
-    table.add({table.hash("ann/2"): 2**48 - 1})
+    table.add({table.hash("ann/1"): 64}.items())
+    table.add({table.hash("ann/2"): 2**48 - 1}.items())
     assert positions(table, "ann/1") == {64}
     assert positions(table, "ann/2") == {2**48 - 1}
     assert not list(table.find(table.hash("bob/1")))
@@ -97,7 +97,7 @@ def test_an_id_is_found_by_its_text_and_others_are_not(tmp_path: Path) -> None:
 def test_an_id_added_again_takes_no_second_place(tmp_path: Path) -> None:
     table = made(tmp_path)
     for _ in range(2):
-        table.add({table.hash("ann/1"): 64})
+        table.add({table.hash("ann/1"): 64}.items())
     table.add_again(table.hash("ann/1"), 64)
     table.add_again(table.hash("ann/1"), 65)
     assert sorted(table.find(table.hash("ann/1"))) == [64, 65]
@@ -114,7 +114,7 @@ def test_all_ids_are_found_through_generations_and_starts(seed: int, tmp_path: P
     for position in range(1, 12_001):
         text = f"{source.choice(('ann', 'bob'))}/{source.choice(('', 'order-'))}{position}"
         known[text] = position
-        table.add({table.hash(text): position})
+        table.add({table.hash(text): position}.items())
         if not source.randrange(2000):
             table.mark(position + 1)
             table.sync()
@@ -143,7 +143,7 @@ def test_after_a_loss_of_power_nothing_is_missing_once_the_rest_is_added_again(s
     for _ in range(source.randint(1, 4)):
         for _ in range(source.randrange(2000)):
             ids.append(f"ann/{len(ids)}")
-            table.add({table.hash(ids[-1]): len(ids)})
+            table.add({table.hash(ids[-1]): len(ids)}.items())
         if source.random() < 0.6:
             table.mark(len(ids) + 1)
             table.sync()
@@ -172,7 +172,7 @@ def test_a_table_that_was_made_in_part_is_none(tmp_path: Path) -> None:
 def test_a_damaged_header_a_missing_file_and_one_of_another_size_are_noticed(tmp_path: Path) -> None:
     table = made(tmp_path)
     for position in range(1, 3001):
-        table.add({table.hash(str(position)): position})
+        table.add({table.hash(str(position)): position}.items())
     table.close()
     header = tmp_path / "header"
     data = header.read_bytes()
@@ -204,7 +204,7 @@ def test_a_table_that_lost_ids_or_is_an_older_copy_is_not_used(tmp_path: Path) -
     table = made(folder)
     table.start()
     for position in range(1, 5001):
-        table.add({table.hash(f"ann/{position}"): position})
+        table.add({table.hash(f"ann/{position}"): position}.items())
         if position == 4500:
             table.mark(position + 1)
             table.sync()
@@ -256,7 +256,7 @@ def test_a_table_that_could_not_be_synced_is_made_again(tmp_path: Path) -> None:
 
     disk = FailingDisk()
     table = made(tmp_path, Aside(disk))
-    table.add({table.hash("a"): 1})
+    table.add({table.hash("a"): 1}.items())
     disk.fails = True
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         table.sync()
@@ -279,12 +279,12 @@ def test_room_is_made_ahead_and_none_is_said_before_it_is_needed(
     with caplog.at_level(logging.WARNING):
         while table.room:
             position += 1
-            table.add({table.hash(str(position)): position})
+            table.add({table.hash(str(position)): position}.items())
             world.run()
     assert position == 2048, "half of the slots"
     assert "no room for more ids: [Errno 28]" in caplog.text
     with pytest.raises(NoRoom):
-        table.add({table.hash("one more"): 9999})
+        table.add({table.hash("one more"): 9999}.items())
     for now in (0.0, 0.5):
         table.tend(now)
     assert not world.waiting, "it is tried again after a second"
@@ -293,7 +293,7 @@ def test_room_is_made_ahead_and_none_is_said_before_it_is_needed(
     assert not table.room
     world.run()
     assert table.room
-    table.add({table.hash("one more"): 9999})
+    table.add({table.hash("one more"): 9999}.items())
     assert positions(table, "one more") == {9999}
     table.close()
 
@@ -302,7 +302,7 @@ def test_what_was_allocated_ahead_is_used_or_made_again(tmp_path: Path) -> None:
     table = made(tmp_path)
     table.start()
     for position in range(1, 1100):
-        table.add({table.hash(str(position)): position})
+        table.add({table.hash(str(position)): position}.items())
     assert (tmp_path / "next").exists()
     table.close()
     table = opened(tmp_path)
@@ -330,7 +330,7 @@ def test_ids_of_a_pattern_spread_as_random_ones_do(tmp_path: Path) -> None:
     for pattern in ("ann/{}", "ann/order-{:08d}", "{}/a", "ann/{:04x}-0000-0000"):
         table = made(tmp_path / pattern[:6].replace("/", "_"))
         for number in range(1, 2000):
-            table.add({table.hash(pattern.format(number)): number})
+            table.add({table.hash(pattern.format(number)): number}.items())
         slots = table._files[0].content.tolist()
         longest = max(len(run) for run in "".join("x" if slot else " " for slot in slots).split())
         assert longest < 200, f"{pattern}: {longest} slots in a row are taken"
@@ -346,7 +346,7 @@ def test_ids_cost_little(tmp_path: Path) -> None:
     for number in range(1, 100_001):
         hash_ = table.hash(f"account-1/order-{number}")
         if not table.find(hash_):
-            table.add({hash_: number})
+            table.add({hash_: number}.items())
     assert (time.perf_counter() - began) / 100_000 < 50e-6
     assert list(table.find(table.hash("account-1/order-7"))) == [7]
     assert table.disk_bytes == FILTER_BYTES + 8 * SLOTS

@@ -304,7 +304,7 @@ def test_an_entry_that_leads_nowhere_is_passed_over_and_damage_is_not(tmp_path: 
     hash_ = life.taken.table.hash("ann/x")
     first = life.journal.orders.position(1)
     for position in (first, first + 5, life.journal.log.end, life.journal.log.end + 10**6, 64):
-        life.taken.table.add({hash_: position})
+        life.taken.table.add({hash_: position}.items())
     order = life.ack(new_order("x"))
     assert not order.duplicate, "no request was acknowledged under that id"
     life.sync()

@@ -227,8 +227,10 @@ class Socket:
         return frame if copy else Frame(frame, bool(self.rest))
 
     def getsockopt(self, option: int) -> int:
-        assert option == zmq.RCVMORE, option
-        return bool(self.rest)
+        if option == zmq.RCVMORE:
+            return bool(self.rest)
+        assert option == zmq.EVENTS, option
+        return POLLIN if self.next_at() <= self.now() else 0
 
     def _receive(self) -> bytes:
         if self.rest:

@@ -113,12 +113,20 @@ def decode_stream_place(payload: bytes) -> tuple[str, int]:
     return asset, last
 
 
+def count_items(payload: bytes) -> int:
+    """Return how many requests a payload says that it has, 1 where it is no array, or an empty one."""
+    first = payload[0] if payload else 0
+    if first < 0x90 or first not in _ARRAY_STARTS:
+        return 1
+    return (first & 0x0F if first < 0xDC else int.from_bytes(payload[1 : 3 if first == 0xDC else 5], "big")) or 1
+
+
 def is_array(payload: bytes) -> bool:
     """Return whether a payload begins a MessagePack array."""
-    return payload[:1] in _ARRAY_STARTS
+    return payload != b"" and payload[0] in _ARRAY_STARTS
 
 
-_ARRAY_STARTS = frozenset(bytes([start]) for start in (*range(0x90, 0xA0), 0xDC, 0xDD))
+_ARRAY_STARTS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
 
 
 def decode_raw_batch(payload: bytes) -> Sequence[msgspec.Raw | bytes]:

@@ -30,7 +30,7 @@ import logging
 import struct
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +54,9 @@ FILTER_BYTES = 2**25  # 32 MiB: of ten million ids, one new one in 27 is looked 
 PART_SLOTS = 2**12  # of a file, looked at at a time
 PART_BYTES = 2**20  # of the filter, written or read at a time
 SUFFIX = ".ids"
-PADDING = "\0" * 4  # before a text, so that a short one is larger than the prime too
+PADDING_BITS = 32  # below a text's number, so that a short one is larger than the prime too
+
+Hash = tuple[int, int]  # the text modulo the first prime; and the tag: the low bits modulo the second, as in an entry
 
 as_number = int.from_bytes
 
@@ -108,10 +110,14 @@ class IdTable:
         self.primes: tuple[int, int] = (1, 1)
         self.number = 0
         self.error = ""  # why there is no room for the next file
-        self._shift, self._mask = HASH_BITS + 1 - slots.bit_length(), slots - 1  # an id's first slot is `hash >> shift`
-        self._byte_shift = HASH_BITS + 1 - filter_bytes.bit_length()  # of the filter
+        self._shift, self._mask = (
+            PRIME_BITS + 1 - slots.bit_length(),
+            slots - 1,
+        )  # an id's first slot is `first >> shift`
+        self._byte_shift = PRIME_BITS + 1 - filter_bytes.bit_length()  # of the filter
         self._bit_shift = self._byte_shift - 3
-        self._bits = memoryview(b"")  # the filter
+        assert min(self._shift, self._bit_shift) >= 0, "the first half of a hash says all"
+        self._bits = bytearray()  # the filter
         self._files: list[Mapped] = []  # the last one is added to
         self._filled: list[int] = []  # the CRC-32s of the first of them, as far as they have been worked out
         self._sum = 0  # of the last one's entries, each times its place: see `_times_place`
@@ -168,7 +174,7 @@ class IdTable:
         head = len(data) - self.filter_bytes - 4
         if head < 0 or zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
             raise Unusable(f"{self._checkpoint}: is damaged")
-        self._bits = memoryview(bytearray(data[head:-4]))
+        self._bits = bytearray(memoryview(data)[head:-4])
         try:
             return msgspec.msgpack.decode(data[:head], type=Checkpoint)
         except msgspec.DecodeError as error:
@@ -196,7 +202,7 @@ class IdTable:
         first, second = (_prime_from(7 << PRIME_BITS - 3 | self._random(PRIME_BITS - 3) | 1) for _ in range(2))
         self.primes = first, second
         self.number = self._random(HASH_BITS)
-        self._bits = memoryview(bytearray(self.filter_bytes))
+        self._bits = bytearray(self.filter_bytes)
         self._filled, self._mark, self.position = [], Mark(), 0
         self._begin_next()
         self._write_checkpoint(Checkpoint(self.number, self._mark, []))
@@ -246,24 +252,24 @@ class IdTable:
 
     # -- ids -----------------------------------------------------------------------------------------------------------
 
-    def hash(self, text: str) -> int:
-        """Return the hash under which a text is found: 60 bits."""
-        number = as_number(f"{PADDING}{text}".encode(), "little")
+    def hash(self, text: str) -> Hash:
+        """Return the hash under which a text is found."""
+        number = as_number(text.encode(), "little") << PADDING_BITS
         first, second = self.primes
-        return number % first << PRIME_BITS | number % second
+        return number % first, (number % second & 0xFFFF) << POSITION_BITS
 
-    def add(self, ids: Mapping[int, int]) -> None:
+    def add(self, ids: Iterable[tuple[Hash, int]]) -> None:
         """Note positions, from 1 on, under their hashes. Where one is there already, nothing changes."""
         bits, byte_shift, bit_shift = self._bits, self._byte_shift, self._bit_shift
         shift, mask = self._shift, self._mask
         slots, left, total = self._files[-1].content, self._left, self._sum
-        for hash_, position in ids.items():
+        for (first, tag), position in ids:
             if left <= 0:
                 self._begin_next()
                 slots, left, total = self._files[-1].content, self._left, 0
-            bits[hash_ >> byte_shift] |= 1 << (hash_ >> bit_shift & 7)
-            entry = (hash_ & 0xFFFF) << POSITION_BITS | position
-            place = hash_ >> shift
+            bits[first >> byte_shift] |= 1 << (first >> bit_shift & 7)
+            entry = tag | position
+            place = first >> shift
             while (found := slots[place]) and found != entry:
                 place = place + 1 & mask
             if not found:
@@ -275,32 +281,34 @@ class IdTable:
         if left <= self._prepare_at and self._started and not self.error:
             self._prepare()
 
-    def add_again(self, hash_: int, position: int) -> None:
+    def add_again(self, hash_: Hash, position: int) -> None:
         """Note a position that may have been noted before the last start."""
         if position not in self.find(hash_):
-            self.add({hash_: position})
+            self.add([(hash_, position)])
 
-    def find(self, hash_: int) -> Iterable[int]:
+    def find(self, hash_: Hash) -> Iterable[int]:
         """Return the positions that may be meant, the latest first: hardly one of them was noted under another hash."""
-        if self._bits[hash_ >> self._byte_shift] >> (hash_ >> self._bit_shift & 7) & 1:
+        first = hash_[0]
+        if self._bits[first >> self._byte_shift] >> (first >> self._bit_shift & 7) & 1:
             return self._find(hash_)
         return ()
 
-    def find_text(self, text: str) -> tuple[int, Iterable[int]]:
+    def find_text(self, text: str) -> tuple[Hash, Iterable[int]]:
         """Return a text's hash, and what `find` gives for it: both at once, since every order asks for them."""
-        number = as_number(f"{PADDING}{text}".encode(), "little")
-        first, second = self.primes
-        hash_ = number % first << PRIME_BITS | number % second
-        if self._bits[hash_ >> self._byte_shift] >> (hash_ >> self._bit_shift & 7) & 1:
+        number = as_number(text.encode(), "little") << PADDING_BITS
+        prime, second = self.primes
+        first = number % prime
+        hash_ = first, (number % second & 0xFFFF) << POSITION_BITS
+        if self._bits[first >> self._byte_shift] >> (first >> self._bit_shift & 7) & 1:
             return hash_, self._find(hash_)
         return hash_, ()
 
-    def _find(self, hash_: int) -> Iterator[int]:
-        tag = hash_ & 0xFFFF
+    def _find(self, hash_: Hash) -> Iterator[int]:
+        first, tag = hash_
         for slots, _ in reversed(self._files):
-            place = hash_ >> self._shift
+            place = first >> self._shift
             while entry := slots[place]:
-                if entry >> POSITION_BITS == tag:
+                if entry & ~MOST_POSITION == tag:
                     yield entry & MOST_POSITION
                 place = place + 1 & self._mask
 

@@ -31,7 +31,9 @@ class Ids(Protocol):
 
     complete: bool
 
-    def add_order(self, record: Record, request: NewOrder, position: int) -> None: ...
+    def note(self, record: Record) -> None: ...
+
+    def add_order(self, record: Record, position: int) -> None: ...
 
     def add_request(self, record: Record, position: int) -> None: ...
 
@@ -53,7 +55,8 @@ class Journal:
     Whoever is restored from the records may set `state`, which returns all that it has made from the records appended
     so far; it is called from `settle` and `open` only, when all of them are on disk. A state is kept in the seal of
     each segment, and the next start goes on from it. `prepare_seal` is called, beside the loop, after that and before
-    the seal is written. `ids` is told of each record that is appended or that a start restores, and of each sync.
+    the seal is written. `ids` is told of each record that is appended or that a start restores, and of each sync; of
+    one that is to be appended a moment later it can be told before (`note`).
     """
 
     def __init__(self, world: World, folder: Path, segment_bytes: int) -> None:
@@ -167,6 +170,11 @@ class Journal:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
+    def note(self, record: Record) -> None:
+        """Have the ids of a record known before it is appended, as one of the next: whoever repeats them is told."""
+        if self.ids is not None:
+            self.ids.note(record)
+
     def append(self, record: Record) -> bytes:
         """Buffer a record and return its body, as its asset's queue is to be sent it."""
         body = encode(record)
@@ -177,7 +185,7 @@ class Journal:
         if type(request) is NewOrder:
             self.orders.add(offset)
             if ids is not None:
-                ids.add_order(record, request, position)
+                ids.add_order(record, position)
         elif ids is not None:
             ids.add_request(record, position)
         return body

@@ -5,18 +5,22 @@ the table when their records are on disk, all of a sync together; until then the
 orders are there for longer, since what is canceled by its client_order_id was mostly entered a moment ago.
 """
 
+from collections.abc import Iterable
+
 from exchange.core.requests import AmendOrder, CancelOrder, MassCancel, NewOrder, Record, RequestId
 from exchange.pipeline.carried import CarriedOrders
 from exchange.pipeline.codec import decode_record
-from exchange.pipeline.id_table import IdTable
+from exchange.pipeline.id_table import Hash, IdTable
 from exchange.pipeline.journal import Journal
 from exchange.pipeline.log import RECORD, Archived, Damaged
 
-LATEST_ORDERS = 2**15  # whose ids are in memory, at least, and twice that at most; 200 bytes each
+LATEST_ORDERS = 2**15  # whose ids are in memory, at least, and twice that and two syncs' at most; 200 bytes each
 
 
 class TakenRequests:
     """The journal's requests by their ids: told by the journal of each that is appended, in order, and of each sync.
+
+    What is taken is known here when it is noted, before it is appended, so that requests can be judged in one run.
 
     Ids are remembered for as long as their records are in the journal; of what was moved away from there, those of
     orders that lived then.
@@ -27,49 +31,58 @@ class TakenRequests:
         self.table = table
         self.carried = CarriedOrders(journal.log.disk, journal.log.folder)
         self.complete = True  # whether the table has all ids up to the state that was restored
-        self._unsynced: dict[int, int] = {}  # positions by hash
-        self._records: dict[int, Record] = {}  # those that are there
-        self._groups: dict[int, list[Record]] = {}  # and of mass cancels all parts
-        self._latest: dict[str, int] = {}  # orders by account and client_order_id
+        # Of what was noted since the last sync: the hashes of ids, and the positions of those that were appended; the
+        # orders, whose ids are dense; the requests that have a request_id, by account and that, of a mass cancel all
+        # parts.
+        self._hashes: list[Hash] = []
+        self._positions: list[int] = []
+        self._orders: list[Record] = []
+        self._first_order = 0  # the id of the first of them
+        self._requests: dict[str, list[Record]] = {}
+        self._latest: dict[str, int] = {}  # orders by account and client_order_id, those since the last sync among them
         self._before: dict[str, int] = {}  # those before these
         # The account and client_order_id that were looked for last, both as one text, and its hash.
         self._sought_account = self._sought_id = self._sought = ""
-        self._sought_hash = 0
+        self._sought_hash: Hash = (0, 0)
 
     # -- what is taken -------------------------------------------------------------------------------------------------
 
-    def add_order(self, record: Record, request: NewOrder, position: int) -> None:
-        """Note a new order that was appended at a position."""
-        if request.client_order_id is not self._sought_id or record.account != self._sought_account:
-            self._sought_account, self._sought_id = record.account, request.client_order_id
-            self._sought = f"{record.account}/{request.client_order_id}"
-            self._sought_hash = self.table.hash(self._sought)
-        latest = self._latest
-        latest[self._sought] = request.order_id
-        if len(latest) >= LATEST_ORDERS:
-            self._before, self._latest = latest, {}
-        hash_ = self._sought_hash
-        if hash_ in self._unsynced:
-            self.synced()  # of two ids with one hash, none may be forgotten
-        self._unsynced[hash_] = position
-        self._records[hash_] = record
+    def note(self, record: Record) -> None:
+        """Note a record that is about to be appended, after those that were noted before."""
+        request = record.request
+        if type(request) is NewOrder:
+            if request.client_order_id is not self._sought_id or record.account != self._sought_account:
+                self._seek(record.account, request.client_order_id)
+            self._latest[self._sought] = request.order_id
+            self._hashes.append(self._sought_hash)
+            if not self._orders:
+                self._first_order = request.order_id
+            self._orders.append(record)
+            return
+        request_id = _request_id(record)
+        if request_id is not None:
+            id_ = f"{record.account}#{request_id}"
+            if type(request) is MassCancel and request.part > 1:
+                self._requests[id_].append(record)
+            else:
+                self._hashes.append(self.table.hash(id_))
+                self._requests[id_] = [record]
+
+    def add_order(self, record: Record, position: int) -> None:
+        """Note the position at which a new order was appended."""
+        if len(self._positions) == len(self._hashes):
+            self.note(record)
+        self._positions.append(position)
 
     def add_request(self, record: Record, position: int) -> None:
-        """Note another request, if it has an id and may be sent again."""
-        request_id = _request_id(record)
-        if request_id is None:
+        """Note the position of another request, if it has an id and may be sent again."""
+        if _request_id(record) is None:
             return
-        hash_ = self.table.hash(f"{record.account}#{request_id}")
+        if len(self._positions) == len(self._hashes):
+            self.note(record)
         request = record.request
-        if type(request) is MassCancel and request.part > 1:
-            self._groups[hash_].append(record)
-            return
-        if hash_ in self._unsynced:
-            self.synced()  # of two ids with one hash, none may be forgotten
-        self._unsynced[hash_] = position
-        self._records[hash_] = record
-        if type(request) is MassCancel:
-            self._groups[hash_] = [record]
+        if not (type(request) is MassCancel and request.part > 1):
+            self._positions.append(position)
 
     def add_again(self, record: Record, position: int) -> None:
         """Note a record that was read at the start; it may have been noted before."""
@@ -83,15 +96,18 @@ class TakenRequests:
 
     def synced(self) -> None:
         """Note that all that was appended is on disk."""
-        if self._unsynced:
-            self.table.add(self._unsynced)
-            self._unsynced.clear()
-            self._records.clear()
-            self._groups.clear()
+        if self._hashes:
+            self.table.add(zip(self._hashes, self._positions, strict=True))
+            self._hashes.clear()
+            self._positions.clear()
+            self._orders.clear()
+            self._requests.clear()
+            if len(self._latest) >= LATEST_ORDERS:
+                self._before, self._latest = self._latest, {}
 
     def has_room(self, ids: int) -> bool:
         """Return whether so many more are sure to find room on disk."""
-        return self.table.room - len(self._unsynced) >= ids
+        return self.table.room - len(self._hashes) >= ids
 
     def tend(self, now: float) -> None:
         """Try again what failed for want of room. `now` in seconds."""
@@ -108,12 +124,10 @@ class TakenRequests:
 
     def find_order(self, account: str, client_order_id: str) -> Record | None:
         """Return the record that used a client_order_id first, None where none has. Raises Damaged."""
-        self._sought_account, self._sought_id = account, client_order_id
-        self._sought = sought = f"{account}/{client_order_id}"
-        self._sought_hash, positions = self.table.find_text(sought)
-        unsynced = self._records.get(self._sought_hash)
-        if unsynced is not None and _is_order(unsynced, account, client_order_id):
-            return unsynced
+        positions = self._seek(account, client_order_id)
+        order_id = self._latest.get(self._sought)
+        if order_id is not None and self._orders and order_id >= self._first_order:
+            return self._orders[order_id - self._first_order]
         for position in positions:
             try:
                 records = self._read(position)
@@ -124,6 +138,13 @@ class TakenRequests:
                     return record
         carried = self.carried.by_client_id  # a table that was made again has none of these ids
         return carried.get((account, client_order_id)) if carried else None
+
+    def _seek(self, account: str, client_order_id: str) -> Iterable[int]:
+        """Look for an order's ids in the table: return the positions that may be meant."""
+        self._sought_account, self._sought_id = account, client_order_id
+        self._sought = sought = f"{account}/{client_order_id}"
+        self._sought_hash, positions = self.table.find_text(sought)
+        return positions
 
     def find_order_id(self, account: str, client_order_id: str) -> int | None:
         """Return the id of the order that used a client_order_id first, None where none has. Raises Damaged."""
@@ -138,11 +159,11 @@ class TakenRequests:
 
     def find_requests(self, account: str, request_id: str | int) -> list[Record]:
         """Return the records of the request that used a request_id first, empty where none has. Raises Damaged."""
-        hash_ = self.table.hash(f"{account}#{request_id}")
-        record = self._records.get(hash_)
-        if record is not None and _is_request(record, account, request_id):
-            return self._groups.get(hash_) or [record]
-        for position in self.table.find(hash_):
+        id_ = f"{account}#{request_id}"
+        unsynced = self._requests.get(id_)
+        if unsynced is not None and _is_request(unsynced[0], account, request_id):
+            return unsynced
+        for position in self.table.find(self.table.hash(id_)):
             try:
                 records = self._read(position)
             except Archived:
