@@ -195,6 +195,21 @@ def test_items_of_a_batch_see_those_before_them(venue: Venue) -> None:
 # -- order -------------------------------------------------------------------------------------------------------------
 
 
+def test_repeats_and_mass_cancels_in_one_batch_find_what_is_before_them(venue: Venue) -> None:
+    account = venue.account()
+    order, other = venue.order(account, "buy", 100, 1000), venue.order(account, "buy", 100, 1000)
+    cancel = {"type": "cancel_order", "asset": "ACME", "account": account, "request_id": f"{account}-1"}
+    cancel["client_order_id"] = order["client_order_id"]
+    everything = {"type": "mass_cancel", "account": account, "request_id": f"{account}-2"}
+    replies = venue.entry.ask([order, order, cancel, cancel, other, everything, everything, order])
+    entered, repeated, canceled, again, _, all_canceled, all_again, last = replies
+    assert [reply["type"] for reply in replies] == ["ack"] * 8
+    assert repeated == last == entered | {"duplicate": True}
+    assert again == canceled | {"duplicate": True}
+    assert all_again == all_canceled | {"duplicate": True}
+    assert all_canceled["sequences"]["ACME"] == entered["sequence"] + 3
+
+
 def test_replies_come_in_the_order_of_5000_pipelined_requests(venue: Venue, peer: Peer) -> None:
     account = venue.account()
     kinds = []
