@@ -16,9 +16,12 @@ from exchange import config as configuration
 from exchange.config import Config, ConfigError
 from exchange.folders import FolderError, prepare_run_folder
 from exchange.pipeline.log import Damaged, NoRoom
+from exchange.pipeline.slices import ask_for_slices
 from exchange.status import AlreadyRunning
 
 FIRST = "order_handler"  # whom clients wait for: the daemons behind it give way to it
+SHORT_SLICES = 100_000  # nanoseconds: the least and the most that Linux grants
+LONG_SLICES = 100_000_000
 REFUSED = 2  # the exit status of a daemon that can't start until somebody does something
 
 
@@ -64,8 +67,11 @@ def run(name: str, main: Callable[[list[str], Stop], None]) -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format=f"%(asctime)s {name} %(levelname)s %(message)s", force=True
     )
-    if name != FIRST:
+    if name == FIRST:
+        ask_for_slices(SHORT_SLICES)
+    else:
         give_way()
+        ask_for_slices(LONG_SLICES)
     try:
         main(sys.argv[1:], Stop())
     except (ConfigError, FolderError, Damaged, NoRoom, AlreadyRunning, Refused) as error:
