@@ -20,8 +20,7 @@ from exchange.pipeline.slices import ask_for_slices
 from exchange.status import AlreadyRunning
 
 FIRST = "order_handler"  # whom clients wait for: the daemons behind it give way to it
-SHORT_SLICES = 100_000  # nanoseconds: the least and the most that Linux grants
-LONG_SLICES = 100_000_000
+SHORT_SLICES = 100_000  # nanoseconds: the least that Linux grants
 REFUSED = 2  # the exit status of a daemon that can't start until somebody does something
 
 
@@ -71,7 +70,6 @@ def run(name: str, main: Callable[[list[str], Stop], None]) -> None:
         ask_for_slices(SHORT_SLICES)
     else:
         give_way()
-        ask_for_slices(LONG_SLICES)
     try:
         main(sys.argv[1:], Stop())
     except (ConfigError, FolderError, Damaged, NoRoom, AlreadyRunning, Refused) as error:
