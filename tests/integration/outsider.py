@@ -56,6 +56,29 @@ class Peer:
         self.socket.close()
 
 
+class PatientPeer(Peer):
+    """One that sends again what the order handler is too busy for: where files are small, it waits for new ones."""
+
+    def ask(self, message: Any = NOTHING, /, **fields: Any) -> Any:
+        asked = fields if message is NOTHING else message
+        reply = super().ask(asked)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while busy := [place for place, each in enumerate(listed(reply)) if each.get("reason") == "busy"]:
+            assert time.monotonic() < deadline, reply
+            time.sleep(0.01)
+            if not isinstance(asked, list):
+                reply = super().ask(asked)
+                continue
+            for place, each in zip(busy, super().ask([asked[place] for place in busy]), strict=True):
+                reply[place] = each
+        return reply
+
+
+def listed(reply: Any) -> list[Message]:
+    """Return the replies to a batch, or the one to a request as the only one."""
+    return reply if isinstance(reply, list) else [reply]
+
+
 class Subscription:
     """A SUB that keeps what it has received, by topic."""
 

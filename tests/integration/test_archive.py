@@ -15,7 +15,7 @@ import pytest
 
 from exchange.status import read_pages
 from tests.integration.operators import Operator
-from tests.integration.outsider import Message, Venue, whole_topic
+from tests.integration.outsider import Message, PatientPeer, Venue, whole_topic
 from tests.support import PROJECT, Daemon, running, wait_until
 
 DAY_S = 86_400
@@ -38,6 +38,8 @@ class Exchange:
         venue = self.venue
         venue.order_handler = SmallDaemon(self.config, "small_files", "order_handler")
         venue.matching = {asset: SmallDaemon(self.config, "small_files", "matching", asset) for asset in venue.matching}
+        venue.entry.close()
+        venue.entry = PatientPeer(venue.context, venue.endpoints.order_entry)
         self.postgres, self.logger = Daemon(self.config, "postgres"), Daemon(self.config, "logger")
         self.daemons = [self.postgres, *self.venue.daemons, self.logger]
 

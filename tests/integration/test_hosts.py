@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from exchange.pipeline.carried import read_carried
 from exchange.pipeline.disk import Disk
 from exchange.pipeline.retention import Plan, Retention
 from exchange.status import read_pages
+from tests.integration.outsider import PatientPeer
 from tests.spread import HERE, HostDaemon, Spread
 from tests.support import running, wait_until
 
@@ -175,12 +176,11 @@ class SmallDaemon(HostDaemon):
 
 def enter(spread: Spread, count: int) -> None:
     """Enter so many orders for GOLD, a hundred at a time."""
-    with stranger(spread.config.endpoints.order_entry) as clients:
+    with zmq.Context() as context, closing(PatientPeer(context, spread.config.endpoints.order_entry)) as client:
         for start in range(0, count, 100):
             order = {"type": "new_order", "account": "ann", "asset": "GOLD", "side": "buy", "quantity": 1, "price": 5}
-            clients.send(msgpack.packb([order | {"client_order_id": f"{start + each}"} for each in range(100)]))
-            assert clients.poll(20_000)
-            assert all(reply["type"] == "ack" for reply in msgpack.unpackb(clients.recv()))
+            replies = client.ask([order | {"client_order_id": f"{start + each}"} for each in range(100)])
+            assert {reply["type"] for reply in replies} == {"ack"}, replies
 
 
 def archivable(config: Config, log: str) -> Plan:
