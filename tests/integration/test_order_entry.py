@@ -210,6 +210,28 @@ def test_repeats_and_mass_cancels_in_one_batch_find_what_is_before_them(venue: V
     assert all_canceled["sequences"]["ACME"] == entered["sequence"] + 3
 
 
+def test_a_number_and_its_text_are_two_request_ids_in_one_batch_and_later(venue: Venue) -> None:
+    account = venue.account()
+    first, second, _ = (venue.enter(account, "buy", 100, 1000)["order_id"] for _ in range(3))
+
+    def cancel(order_id: int, request_id: int | str) -> Message:
+        fields = {"type": "cancel_order", "asset": "ACME", "account": account, "order_id": order_id}
+        return fields | {"request_id": request_id}
+
+    def cancel_all(request_id: int | str) -> Message:
+        return {"type": "mass_cancel", "account": account, "request_id": request_id}
+
+    requests = [cancel(first, 1), cancel(second, "1"), cancel_all(2), cancel_all("2")]
+    replies = venue.entry.ask([*requests, venue.order(account, "buy", 100, 1000), *requests])
+    assert [reply["type"] for reply in replies] == ["ack"] * 9
+    repeated = [reply | {"duplicate": True} for reply in replies[:4]]
+    assert replies[5:] == repeated, "and so the order after the mass cancels lives"
+    assert venue.entry.ask(requests) == repeated
+    venue.settle()
+    live = venue.query.ask(type="open_orders", account=account, asset="ACME")["orders"]
+    assert [order["order_id"] for order in live] == [replies[4]["order_id"]]
+
+
 def test_replies_come_in_the_order_of_5000_pipelined_requests(venue: Venue, peer: Peer) -> None:
     account = venue.account()
     kinds = []

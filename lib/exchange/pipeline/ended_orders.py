@@ -39,7 +39,8 @@ class EndedOrders:
     def __init__(self, retained: int, ended: Mapping[int, Note] | None = None) -> None:
         self.retained = retained
         self.size = max(retained // GENERATIONS, 1)
-        self.older = [Generation(dict(ended))] if ended else []
+        last = list(islice((ended or {}).items(), max(len(ended or ()) - retained, 0), None))
+        self.older = [Generation(dict(last[start : start + self.size])) for start in range(0, len(last), self.size)]
         self.newest = Generation({})
 
     def add(self, ended: Mapping[int, Note]) -> None:

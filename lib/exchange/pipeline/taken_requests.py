@@ -38,7 +38,7 @@ class TakenRequests:
         self._positions: list[int] = []
         self._orders: list[Record] = []
         self._first_order = 0  # the id of the first of them
-        self._requests: dict[str, list[Record]] = {}
+        self._requests: dict[tuple[str, RequestId], list[Record]] = {}
         self._latest: dict[str, int] = {}  # orders by account and client_order_id, those since the last sync among them
         self._before: dict[str, int] = {}  # those before these
         # The account and client_order_id that were looked for last, both as one text, and its hash.
@@ -61,12 +61,11 @@ class TakenRequests:
             return
         request_id = _request_id(record)
         if request_id is not None:
-            id_ = f"{record.account}#{request_id}"
             if type(request) is MassCancel and request.part > 1:
-                self._requests[id_].append(record)
+                self._requests[record.account, request_id].append(record)
             else:
-                self._hashes.append(self.table.hash(id_))
-                self._requests[id_] = [record]
+                self._hashes.append(self.table.hash(f"{record.account}#{request_id}"))
+                self._requests[record.account, request_id] = [record]
 
     def add_order(self, record: Record, position: int) -> None:
         """Note the position at which a new order was appended."""
@@ -159,11 +158,10 @@ class TakenRequests:
 
     def find_requests(self, account: str, request_id: str | int) -> list[Record]:
         """Return the records of the request that used a request_id first, empty where none has. Raises Damaged."""
-        id_ = f"{account}#{request_id}"
-        unsynced = self._requests.get(id_)
-        if unsynced is not None and _is_request(unsynced[0], account, request_id):
+        unsynced = self._requests.get((account, request_id))  # 1 and "1" are two, though the table can't tell
+        if unsynced is not None:
             return unsynced
-        for position in self.table.find(self.table.hash(id_)):
+        for position in self.table.find(self.table.hash(f"{account}#{request_id}")):
             try:
                 records = self._read(position)
             except Archived:
