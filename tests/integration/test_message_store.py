@@ -25,7 +25,7 @@ REPORTS, QUIET = (
     Topic(b"execution/bob/ACME/", 1, Account("bob", {})),
 )
 SILENT = Topic(b"execution/cat/ACME/", 2, Account("cat", {}))
-MANY_PAGES = 10**6
+MANY_NOTES = 10**6
 SEED = random.SystemRandom().randrange(2**32)  # a new one each run; a failure prints it
 
 
@@ -39,6 +39,23 @@ class FullDisk(Disk):
             super().write(file, data[: len(data) // 2], offset)
             raise OSError(errno.ENOSPC, "No space left on device")
         super().write(file, data, offset)
+
+
+class CountingDisk(Disk):
+    """A disk that knows what was read: of each call, how the file's name ends."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[int, str] = {}
+        self.reads: list[str] = []
+
+    def open(self, path: Path, create: bool = False) -> int:
+        file = super().open(path, create)
+        self.kinds[file] = path.suffix
+        return file
+
+    def read(self, file: int, size: int, offset: int) -> bytes:
+        self.reads.append(self.kinds[file])
+        return super().read(file, size, offset)
 
 
 @contextmanager
@@ -97,7 +114,7 @@ def check(store: MessageStore, last: int, least: int = 0) -> None:
     for topic, end in ends:
         earliest = store.earliest(topic)
         first = end + 1 if earliest is None else earliest
-        found = list(store.read("ACME", topic, first, MANY_PAGES))
+        found = list(store.read("ACME", topic, first, MANY_NOTES))
         assert found == [(number, message(topic, number)) for number in range(first, end + 1)]
         assert read(store, topic, first - 1) is None
         assert read(store, topic, end + 1) is None
@@ -139,12 +156,48 @@ def test_what_was_just_added_can_be_read_before_a_page_is_full(tmp_path: Path) -
         check(store, 2, least=2)
 
 
-def test_a_reader_may_say_how_many_pages_at_most(tmp_path: Path) -> None:
+def test_a_reader_may_say_after_how_many_notes_to_stop(tmp_path: Path) -> None:
+    """The pages have 1,005 notes."""
     with opened(tmp_path, 10_000) as store:
         fill(store, 1, 2000, 500)
         assert [number for number, _ in store.read("ACME", ORDERS, 1, 1)] == list(range(1, 501))
-        assert [number for number, _ in store.read("ACME", ORDERS, 501, 2)] == list(range(501, 1501))
-        assert [number for number, _ in store.read("ACME", QUIET, 2, 2)] == list(range(2, 11))
+        assert [number for number, _ in store.read("ACME", ORDERS, 501, 1006)] == list(range(501, 1501))
+        assert [number for number, _ in store.read("ACME", QUIET, 2, 1006)] == list(range(2, 11))
+
+
+def test_for_a_message_its_page_is_read_and_of_the_rest_next_to_nothing(tmp_path: Path) -> None:
+    """However much is kept, and whether the topic has a message in each page or the only one of all."""
+    disk = CountingDisk()
+    with opened(tmp_path, 50_000, disk) as store:
+        fill(store, 1, 10_000, 20)
+        store.add([Reported(report(SILENT, 1))], {SILENT.place: 1}, after(10_000))
+        fill(store, 10_001, 18_000, 20)
+        store.flush()
+        assert len(store.full) > 10
+        assert store.full[0].first(REPORTS) == 1
+        late = Topic(b"execution/dan/ACME/", 3, Account("dan", {}))
+        for topic, number in (
+            (SILENT, 1),
+            (REPORTS, 1),
+            (REPORTS, 9000),
+            (REPORTS, 18_000),
+            (ORDERS, 1),
+            (ORDERS, 9000),
+            (QUIET, 90),
+        ):
+            disk.reads.clear()
+            assert store.earliest(topic) == 1
+            assert read(store, topic, number) == message(topic, number)
+            assert disk.reads.count(".messages") <= 2, "a page longer than is read ahead takes two"
+            assert disk.reads.count(".index") <= 4 * (len(store.full) + 1) * 2
+        disk.reads.clear()
+        assert store.earliest(late) is None
+        assert ".messages" not in disk.reads
+        store.add([Reported(report(late, 1))], {late.place: 1}, after(18_000))
+        assert store.earliest(late) == 1
+        assert read(store, late, 1) == message(late, 1)
+        assert disk.reads.count(".messages") == 1
+        check(store, 18_000, least=12_500)
 
 
 @pytest.mark.parametrize("size", [1, 7, 250])

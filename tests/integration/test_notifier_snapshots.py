@@ -37,7 +37,7 @@ from tests.support import wait_until, write_config
 SEED = random.SystemRandom().randrange(2**32)  # a new one each run; a failure prints it
 REQUESTS = 50
 SETTINGS = f"[snapshots]\nrequests = {REQUESTS}\n[limits]\nretained_messages = 20000\n"  # in chunks of 1,250
-MANY_PAGES, RETAINED_ORDERS = 10**6, 20
+MANY_NOTES, RETAINED_ORDERS = 10**6, 20
 FORMER = Path(__file__).parent / "data" / "notifier_with_messages.tar.xz"
 PUBLIC = ("trade", "bbo", "book", "order", "status")
 
@@ -310,7 +310,7 @@ class Life:
         feed = board.feed
         kept = {}
         for topic in (*feed.topics.values(), *feed.reports.topics.values()):
-            kept[topic.name] = list(board.store.read("ACME", topic, 1, MANY_PAGES))
+            kept[topic.name] = list(board.store.read("ACME", topic, 1, MANY_NOTES))
             assert [number for number, _ in kept[topic.name]] == list(range(1, topic.sequence + 1))
         return {"kept": kept, "trades": board.trades} | self.known_of_orders()
 
@@ -512,5 +512,5 @@ def test_a_snapshot_of_the_program_that_kept_messages_is_gone_on_from_without_th
             assert life.known_of_orders() == control.known_of_orders()
             for topic, number in zip(life.board.feed.topics.values(), last, strict=True):
                 assert life.board.store.earliest(topic) in (number + 1, None)
-                kept = [list(each.board.store.read("ACME", topic, number + 1, MANY_PAGES)) for each in (life, control)]
+                kept = [list(each.board.store.read("ACME", topic, number + 1, MANY_NOTES)) for each in (life, control)]
                 assert kept[0] == kept[1]

@@ -5,17 +5,19 @@
                         body     `Page`, MessagePack
     <number>.index      <8sIII   magic, version, length of the table, CRC-32 of the table
                         table    `IndexTable`, MessagePack
+                        ends     <II each, by private topic's place: its first and last entry, see `Entries`
+                        entries  <IIQ each: the entry before of the same topic, the page's offset, the first number
 
 All numbers are little-endian. A page has notes of the feed, some dozens or hundreds, from which the messages of its
 topics are made when somebody asks for them. It is read whole and checked: what is damaged is noticed, and never sent.
-Nothing is synced here: who takes a snapshot syncs first.
+Of an index no more is read than is asked for; what it has of private topics is checked after a start, and an entry that
+is wrong leads to a page without the message. Nothing is synced here: who takes a snapshot syncs first.
 """
 
 import struct
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from zlib import crc32
 
@@ -23,22 +25,28 @@ import msgspec
 from msgspec import Struct
 
 from exchange.core.execution_reports import Topic
-from exchange.core.feed_notes import PUBLIC_TOPICS, Note
+from exchange.core.feed_notes import Note
+from exchange.pipeline.chunk_index import (
+    ENDS,
+    ENTRY,
+    DamagedChunk,
+    GrowingEntries,
+    IndexTable,
+    Numbers,
+    PublicIndex,
+    StoredEntries,
+    first_of,
+    offsets_from,
+)
 from exchange.pipeline.codec import DecodeError, encode
 from exchange.pipeline.disk import Disk
 
 MAGIC = b"EXCHMIDX"
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("<8sIII")
 PAGE_HEADER = struct.Struct("<III")
 MESSAGES, INDEX = ".messages", ".index"
 READ_AHEAD = 32 * 1024  # most pages are shorter, and read with one call
-
-Numbers = Sequence[int]  # of the last message of each of PUBLIC_TOPICS
-
-
-class DamagedChunk(Exception):
-    """A file that is not what was written; the text says where."""
 
 
 class Page(Struct, frozen=True, array_like=True):
@@ -49,25 +57,19 @@ class Page(Struct, frozen=True, array_like=True):
     notes: list[Note]
 
 
+class EncodedPage(Struct, frozen=True, array_like=True):
+    """A page whose notes are yet to be decoded, one by one."""
+
+    before: msgspec.Raw
+    first: msgspec.Raw
+    notes: list[msgspec.Raw]
+
+
 class PageHead(Struct, frozen=True, array_like=True):
     """A page without its notes."""
 
     before: list[int]
     first: dict[int, int]
-
-
-class IndexTable(Struct, frozen=True, array_like=True):
-    """What a full chunk has: how many messages, the CRC-32 before its first page and of its last, and a `PageIndex`."""
-
-    count: int
-    previous: int
-    last: int
-    after: list[int]
-    offsets: bytes
-    before: list[bytes]
-    places: bytes
-    pages: bytes
-    firsts: bytes
 
 
 class ChunkPlace(Struct, frozen=True, array_like=True):
@@ -82,83 +84,10 @@ class ChunkPlace(Struct, frozen=True, array_like=True):
 
 
 decode_page = msgspec.msgpack.Decoder(Page).decode
+decode_encoded_page = msgspec.msgpack.Decoder(EncodedPage).decode
+decode_note = msgspec.msgpack.Decoder(Note).decode
 decode_head = msgspec.msgpack.Decoder(PageHead).decode
 decode_table = msgspec.msgpack.Decoder(IndexTable).decode
-
-
-class PageIndex:
-    """Where a chunk's pages begin, and which topics' messages are in them.
-
-    Memory: 44 bytes a page, and 16 for each private topic in it.
-    """
-
-    __slots__ = ("after", "before", "firsts", "offsets", "pages", "places")
-
-    def __init__(self, after: Numbers) -> None:
-        self.after = list(after)  # the public topics' last numbers at the end of it
-        self.offsets = array("I")
-        self.before = [array("Q") for _ in PUBLIC_TOPICS]  # the last number before each page, topic by topic
-        # Page by page: the private topics in it, each with the number of its first message there.
-        self.places, self.pages, self.firsts = array("I"), array("I"), array("Q")
-
-    def add(self, offset: int, first: dict[int, int], after: Numbers) -> None:
-        """Add a page, given the public topics' last numbers at its end."""
-        for numbers, number in zip(self.before, self.after, strict=True):
-            numbers.append(number)
-        self.after = list(after)
-        self.places.extend(first.keys())
-        self.firsts.extend(first.values())
-        self.pages.extend(repeat(len(self.offsets), len(first)))
-        self.offsets.append(offset)
-
-    def first(self, topic: Topic) -> int | None:
-        """Return the number of a topic's first message here, None where there is none. O(private topics of pages)."""
-        if topic.account is None:
-            before = self.before[topic.place]
-            return before[0] + 1 if before and before[0] < self.after[topic.place] else None
-        return next((self.firsts[at] for at in self._entries(topic.place)), None)
-
-    def pages_from(self, topic: Topic, number: int) -> Iterable[int]:
-        """Return the pages that have a topic's message of that number, and later ones; the first is here."""
-        if topic.account is None:
-            before, last = self.before[topic.place], len(self.offsets) - 1
-            pages = range(max(bisect_right(before, number - 1) - 1, 0), last + 1)
-            ends = (before[page + 1] if page < last else self.after[topic.place] for page in pages)
-            return (page for page, end in zip(pages, ends, strict=True) if end > before[page])
-        entries = list(self._entries(topic.place))
-        start = bisect_right([self.firsts[at] for at in entries], number) - 1
-        return [self.pages[at] for at in entries[max(start, 0) :]]
-
-    def _entries(self, place: int) -> Iterator[int]:
-        at, find = -1, self.places.index
-        try:
-            while True:
-                at = find(place, at + 1)
-                yield at
-        except ValueError:
-            return
-
-    def table(self, count: int, previous: int, last: int) -> IndexTable:
-        return IndexTable(
-            count,
-            previous,
-            last,
-            self.after,
-            self.offsets.tobytes(),
-            [numbers.tobytes() for numbers in self.before],
-            self.places.tobytes(),
-            self.pages.tobytes(),
-            self.firsts.tobytes(),
-        )
-
-    @classmethod
-    def of(cls, table: IndexTable) -> "PageIndex":
-        index = cls(table.after)
-        index.offsets = array("I", table.offsets)
-        index.before = [array("Q", numbers) for numbers in table.before]
-        index.places, index.pages = array("I", table.places), array("I", table.pages)
-        index.firsts = array("Q", table.firsts)
-        return index
 
 
 def page_at(disk: Disk, file: int, offset: int, size: int) -> tuple[bytes, int, int]:
@@ -189,7 +118,8 @@ class GrowingChunk:
         self.folder = folder
         self.number = number
         self.file: int | None = None  # made by the first write
-        self.index = PageIndex(after)
+        self.index = PublicIndex(after)
+        self.entries = GrowingEntries()
         self.count = 0  # messages
         self.size = 0
         self.previous = self.last = previous
@@ -203,22 +133,29 @@ class GrowingChunk:
         body = encode((self.index.after, first, notes))  # a `Page`
         checksum = crc32(body, self.last)
         self.disk.write(self.file, PAGE_HEADER.pack(len(body), self.last, checksum) + body, self.size)
-        self.index.add(self.size, first, after)
+        self.index.add(self.size, after)
+        self.entries.add(self.size, first)
         self.size += PAGE_HEADER.size + len(body)
         self.count += count
         self.last = checksum
 
     def first(self, topic: Topic) -> int | None:
         """Return the number of a topic's first message here, None where there is none."""
-        return self.index.first(topic)
+        return self.index.first(topic.place) if topic.account is None else first_of(self.entries, topic.place)
 
-    def read(self, topic: Topic, number: int) -> Iterator[list[Note]]:
-        """Yield the notes of the pages with a topic's messages, from a number on that is here.
+    def read(self, topic: Topic, number: int) -> Iterator[tuple[int, list[Note]]]:
+        """Yield of the pages with a topic's messages, from a number on, how many notes each has, and those for it.
 
         Raises DamagedChunk, or OSError.
         """
-        assert self.file is not None
-        yield from _notes(self.disk, self.file, self.index, topic, number, self.size)
+        if self.file is None:
+            return
+        if topic.account is None:
+            offsets = list(self.index.offsets_from(topic.place, number))
+        else:
+            offsets = offsets_from(self.entries, topic.place, number)
+        for offset in offsets:
+            yield _notes(self.disk, self.file, offset, self.size, topic)
 
     @property
     def place(self) -> ChunkPlace:
@@ -248,25 +185,38 @@ class GrowingChunk:
             self.last = checksum
         if (self.size, self.last) != (place.size, place.last):
             raise DamagedChunk(f"its page before offset {place.size} is another")
-        self.index = PageIndex(heads[0].before)
+        self.index = PublicIndex(heads[0].before)
         afters = [*(head.before for head in heads[1:]), place.after]
         for offset, head, after in zip(offsets, heads, afters, strict=True):
-            self.index.add(offset, head.first, after)
+            self.index.add(offset, after)
+            self.entries.add(offset, head.first)
         self.count = place.count
         self.disk.truncate(self.file, self.size)
 
     def fill(self) -> "FullChunk":
         """Write the index, close the file, and return the chunk as one that grows no more. Raises OSError."""
-        table = self.index.table(self.count, self.previous, self.last)
+        entries = self.entries.tobytes()
+        table = IndexTable(
+            self.count,
+            self.previous,
+            self.last,
+            self.index.after,
+            self.index.offsets.tobytes(),
+            [numbers.tobytes() for numbers in self.index.before],
+            len(self.entries.latest),
+            len(self.entries.first),
+            crc32(entries),
+        )
         body = encode(table)
+        header = HEADER.pack(MAGIC, VERSION, len(body), crc32(body))
         file = self.disk.open(index_path(self.folder, self.number), create=True)
         try:
             self.disk.truncate(file, 0)
-            self.disk.write(file, HEADER.pack(MAGIC, VERSION, len(body), crc32(body)) + body, 0)
+            self.disk.write(file, header + body + entries, 0)
         finally:
             self.disk.close(file)
         self.close()
-        return FullChunk(self.disk, self.folder, self.number, table)
+        return FullChunk(self.disk, self.folder, self.number, table, header)
 
     def close(self) -> None:
         if self.file is not None:
@@ -275,84 +225,110 @@ class GrowingChunk:
 
 
 class FullChunk:
-    """Pages of before. Its index is read, and its file open, only while it is asked for something: see `close`."""
+    """Pages of before. No file is open but while something is read. Memory: some hundred bytes."""
 
-    def __init__(self, disk: Disk, folder: Path, number: int, table: IndexTable) -> None:
+    def __init__(self, disk: Disk, folder: Path, number: int, table: IndexTable, header: bytes) -> None:
         self.disk = disk
         self.folder = folder
         self.number = number
+        self.header = header
+        self.entries_at = HEADER.size + HEADER.unpack(header)[2]
+        self.places = table.places
         self.count = table.count
         self.previous, self.last = table.previous, table.last
         self.before, self.after = [array("Q", numbers)[0] for numbers in table.before], table.after
-        self.file: int | None = None
-        self.index: PageIndex | None = None
 
     @classmethod
     def load(cls, disk: Disk, folder: Path, number: int) -> "FullChunk":
-        """Return the chunk of that number by its index. Raises DamagedChunk, or OSError."""
-        return cls(disk, folder, number, read_table(disk, folder, number))
-
-    def open(self) -> PageIndex:
-        """Open its file and read its index. Raises DamagedChunk, or OSError."""
-        if self.index is None:
-            table = read_table(self.disk, self.folder, self.number)
-            if (table.count, table.last) != (self.count, self.last):
-                raise DamagedChunk("its index is another than it was")
-            self.file = self.disk.open(messages_path(self.folder, self.number))
-            self.index = PageIndex.of(table)
-        return self.index
+        """Return the chunk of that number by its index, of which all is checked. Raises DamagedChunk, or OSError."""
+        with _open(disk, index_path(folder, number)) as file:
+            header, table = read_table(disk, file)
+            chunk = cls(disk, folder, number, table, header)
+            size = ENDS.size * table.places + ENTRY.size * table.entries
+            entries = disk.read(file, size, chunk.entries_at)
+        if len(entries) != size or crc32(entries) != table.checksum:
+            raise DamagedChunk("the entries of its index are not what was written")
+        return chunk
 
     def first(self, topic: Topic) -> int | None:
-        """Return the number of a topic's first message here, None where there is none. Raises as `open` does."""
+        """Return the number of a topic's first message here, None where there is none.
+
+        Raises DamagedChunk, or OSError.
+        """
         if topic.account is None:
             before = self.before[topic.place]
             return before + 1 if before < self.after[topic.place] else None
-        return self.open().first(topic)
+        with self._open_index() as file:
+            return first_of(StoredEntries(self.disk, file, self.entries_at, self.places), topic.place)
 
-    def read(self, topic: Topic, number: int) -> Iterator[list[Note]]:
+    def read(self, topic: Topic, number: int) -> Iterator[tuple[int, list[Note]]]:
         """Yield notes as `GrowingChunk.read` does."""
-        index = self.open()
-        assert self.file is not None
-        yield from _notes(self.disk, self.file, index, topic, number, self.disk.size(self.file))
+        with self._open_index() as file:
+            if topic.account is None:
+                _, table = read_table(self.disk, file)
+                offsets = list(PublicIndex.of(table).offsets_from(topic.place, number))
+            else:
+                entries = StoredEntries(self.disk, file, self.entries_at, self.places)
+                offsets = offsets_from(entries, topic.place, number)
+        if not offsets:
+            return
+        with _open(self.disk, messages_path(self.folder, self.number)) as file:
+            size = self.disk.size(file)
+            for offset in offsets:
+                yield _notes(self.disk, file, offset, size, topic)
+
+    @contextmanager
+    def _open_index(self) -> Iterator[int]:
+        with _open(self.disk, index_path(self.folder, self.number)) as file:
+            if self.disk.read(file, HEADER.size, 0) != self.header:
+                raise DamagedChunk("its index is another than it was")
+            yield file
 
     def check_next(self, previous: int) -> None:
         """Raise DamagedChunk unless what comes next goes on from this one."""
         if previous != self.last:
             raise DamagedChunk("what comes next does not go on from it")
 
-    def close(self) -> None:
-        """Close the file and drop the index; who asks for something next opens it again."""
-        if self.file is not None:
-            self.disk.close(self.file)
-        self.file = self.index = None
-
 
 Chunk = GrowingChunk | FullChunk
 
 
-def _notes(disk: Disk, file: int, index: PageIndex, topic: Topic, number: int, size: int) -> Iterator[list[Note]]:
-    for page in index.pages_from(topic, number):
-        body, _, _ = page_at(disk, file, index.offsets[page], size)
-        yield decode_page(body).notes
-
-
-def read_table(disk: Disk, folder: Path, number: int) -> IndexTable:
-    """Return the table of a full chunk's index. Raises DamagedChunk, or OSError."""
-    file = disk.open(index_path(folder, number))
+@contextmanager
+def _open(disk: Disk, path: Path) -> Iterator[int]:
+    file = disk.open(path)
     try:
-        header = disk.read(file, HEADER.size, 0)
-        if len(header) < HEADER.size:
-            raise DamagedChunk("its index is cut short")
-        magic, version, length, checksum = HEADER.unpack(header)
-        if magic != MAGIC or version != VERSION:
-            raise DamagedChunk(f"its index begins with {magic!r}, version {version}: not {MAGIC!r}, {VERSION}")
-        body = disk.read(file, length, HEADER.size)
-        if crc32(body) != checksum:
-            raise DamagedChunk("its index is not what was written")
+        yield file
     finally:
         disk.close(file)
+
+
+def _notes(disk: Disk, file: int, offset: int, size: int, topic: Topic) -> tuple[int, list[Note]]:
+    """Return how many notes a page has, and them, but for those that have nothing for the topic.
+
+    Of an account there are few in a page, and most of the others are told by its name, which they don't have.
+    """
+    body, _, _ = page_at(disk, file, offset, size)
+    if topic.account is None:
+        notes = decode_page(body).notes
+        return len(notes), notes
+    name = topic.account.name.encode()
+    encoded = decode_encoded_page(body).notes
+    return len(encoded), [decode_note(note) for note in map(bytes, encoded) if name in note]
+
+
+def read_table(disk: Disk, file: int) -> tuple[bytes, IndexTable]:
+    """Return the header and the table of a full chunk's index. Raises DamagedChunk, or OSError."""
+    header = disk.read(file, HEADER.size, 0)
+    if len(header) < HEADER.size:
+        raise DamagedChunk("its index is cut short")
+    magic, version, length, checksum = HEADER.unpack(header)
+    if magic != MAGIC or version != VERSION:
+        raise DamagedChunk(f"its index begins with {magic!r}, version {version}: not {MAGIC!r}, {VERSION}")
+    body = disk.read(file, length, HEADER.size)
+    if crc32(body) != checksum:
+        raise DamagedChunk("its index is not what was written")
     try:
-        return decode_table(body)
+        return header, decode_table(body)
     except DecodeError as error:
         raise DamagedChunk(f"its index can't be read: {error}") from error
 

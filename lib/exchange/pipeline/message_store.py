@@ -12,15 +12,14 @@ from pathlib import Path
 from exchange.core.execution_reports import Topic
 from exchange.core.feed_notes import PUBLIC_TOPICS, Changed, Note, NumberedMessage, Said, Traded, public_on, reports_to
 from exchange.core.messages import ExecutionReport
+from exchange.pipeline.chunk_index import DamagedChunk, Numbers
 from exchange.pipeline.codec import encode
 from exchange.pipeline.disk import Disk
 from exchange.pipeline.message_chunk import (
     Chunk,
     ChunkPlace,
-    DamagedChunk,
     FullChunk,
     GrowingChunk,
-    Numbers,
     index_path,
     messages_path,
     numbers,
@@ -30,7 +29,6 @@ from exchange.pipeline.message_chunk import (
 CHUNKS = 16  # that what is retained is in, about
 MOST_CHUNK_BYTES = 2**30  # from which a chunk is full too: offsets are 32 bits
 PAGE_MESSAGES = 400  # from which a page is written: fewer wait in memory
-OPEN_CHUNKS = 2  # full ones, whose files are open and whose index is in memory
 NOTHING = (0,) * len(PUBLIC_TOPICS)
 
 logger = logging.getLogger(__name__)
@@ -41,7 +39,7 @@ class MessageStore:
 
     A new one is empty; before the first `add` either `clear` or `go_on` says what becomes of files that are there.
     Where the disk is full, what was retained is given up: the venue goes on, and who asks for an older message is told
-    that it is too old. Memory: that of the newest chunk's index and of OPEN_CHUNKS others, see `PageIndex`.
+    that it is too old. Memory: that of the newest chunk's index, see `PublicIndex` and `GrowingEntries`.
     """
 
     def __init__(self, disk: Disk, folder: Path, retained: int) -> None:
@@ -52,7 +50,6 @@ class MessageStore:
         self.page_messages = min(self.chunk_messages, PAGE_MESSAGES)
         self.full: list[FullChunk] = []
         self.newest = GrowingChunk(disk, folder, 1, NOTHING)
-        self.opened: list[FullChunk] = []  # the last used last
         # What is yet to be written, as one page.
         self.notes: list[Note] = []
         self.first: dict[int, int] = {}
@@ -110,9 +107,7 @@ class MessageStore:
     def _drop(self, count: int) -> None:
         """Drop the oldest full chunks."""
         for chunk in self.full[:count]:
-            chunk.close()
             remove(self.disk, self.folder, chunk.number)
-        self.opened = [chunk for chunk in self.opened if chunk not in self.full[:count]]
         del self.full[:count]
 
     def _give_up(self) -> None:
@@ -125,54 +120,49 @@ class MessageStore:
 
     # -- read ----------------------------------------------------------------------------------------------------------
 
-    def read(self, asset: str, topic: Topic, first: int, most_pages: int) -> Iterator[tuple[int, bytes]]:
+    def read(self, asset: str, topic: Topic, first: int, most_notes: int) -> Iterator[tuple[int, bytes]]:
         """Yield the messages of a topic of the asset from a number on, each after its number, without a gap.
 
-        None where the first is not retained. It ends where the topic does, after so many pages, or at what turns out to
-        be damaged.
+        None where the first is not retained. It ends where the topic does, with the page in which so many notes have
+        been gone through, or at what turns out to be damaged.
         """
         self.flush()
-        number, pages = first, 0
-        while (chunk := self._chunk_of(topic, number)) is not None:
+        number, passed = first, 0
+        for chunk in self._chunks_from(topic, number):
             try:
-                begun_at = number
-                for notes in chunk.read(topic, number):
+                for count, notes in chunk.read(topic, number):
                     for message in _messages(asset, topic, notes):
                         if message.sequence == number:
                             yield number, encode(message)
                             number += 1
-                    pages += 1
-                    if pages == most_pages:
+                    passed += count
+                    if passed >= most_notes:
                         return
             except (DamagedChunk, OSError) as error:
                 self._warn_and_drop(chunk, error)
                 return
-            if number == begun_at:
+            if number == first:
                 return
 
-    def _chunk_of(self, topic: Topic, number: int) -> Chunk | None:
-        """Return the chunk in which a message is, if it is retained."""
-        for chunk in reversed(self._oldest_first()):
+    def _chunks_from(self, topic: Topic, number: int) -> list[Chunk]:
+        """Return the chunk in which a message is, if it is retained, and those after it."""
+        chunks = self._oldest_first()
+        for place in range(len(chunks) - 1, -1, -1):
+            chunk = chunks[place]
             first = self._first(chunk, topic)
             if first is not None and first <= number:
-                return chunk
+                return chunks[place:]
             if chunk not in self._oldest_first():
-                return None  # it is damaged, and all before it was dropped with it
-        return None
+                return []  # it is damaged, and all before it was dropped with it
+        return []
 
     def _first(self, chunk: Chunk, topic: Topic) -> int | None:
         """Return the number of a topic's first message in a chunk, None where there is none."""
         try:
-            first = chunk.first(topic)
+            return chunk.first(topic)
         except (DamagedChunk, OSError) as error:
             self._warn_and_drop(chunk, error)
             return None
-        if isinstance(chunk, FullChunk) and chunk.index is not None:
-            self.opened = [*(each for each in self.opened if each is not chunk), chunk]
-            for each in self.opened[:-OPEN_CHUNKS]:
-                each.close()
-            del self.opened[:-OPEN_CHUNKS]
-        return first
 
     def _oldest_first(self) -> list[Chunk]:
         return [*self.full, self.newest]
@@ -273,14 +263,12 @@ class MessageStore:
         self._forget_unwritten()
         self.after = after
         self.full.clear()
-        self.opened.clear()
         for number in numbers(self.disk, self.folder):
             remove(self.disk, self.folder, number)
         self.newest = GrowingChunk(self.disk, self.folder, 1, after)
 
     def close(self) -> None:
-        for chunk in self._oldest_first():
-            chunk.close()
+        self.newest.close()
 
 
 def _messages(asset: str, topic: Topic, notes: list[Note]) -> Iterator[NumberedMessage | ExecutionReport]:

@@ -23,7 +23,9 @@ HEARTBEAT_SECONDS = 1.0
 PATIENCE_SECONDS = 5.0  # after a start, for matching daemons that have not been heard of
 TURN_SECONDS = 0.05  # of publishing, after which queries and heartbeats get their turn
 AT_ONCE = 100  # notes that are made, about, before their messages are sent: to change from one to the other takes time
-PART_EVENTS = 5000  # of one request, folded in and published at a time: what comes of more is never all in memory
+# Of one request, folded in and published at a time: what comes of more is never all in memory, nor in one page of what
+# is kept, of which all is read for any message of it.
+PART_EVENTS = 400
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from exchange.pipeline.order_handler import keys_by_type, malformed, too_long
 MAX_MESSAGES = 1000  # in one reply
 DRAIN = 20  # queries answered, at most, before the events get their turn
 TURN_SECONDS = 0.005  # after which no other query is begun before that
-MOST_PAGES = 50  # of what is kept that are read for one reply: some 10 ms
+MOST_NOTES = 10_000  # of what is kept, in the pages that are read for one reply: some 8 ms
 MAX_REPLY_BYTES = 1024 * 1024  # of retransmitted messages in one reply
 
 Reply = dict[str, Any]
@@ -163,7 +163,7 @@ class Queries:
         found: list[msgspec.Raw] = []
         size = 0
         if topic is not None and first <= stop:
-            for sequence, payload in board.store.read(board.feed.asset, topic, first, MOST_PAGES):
+            for sequence, payload in board.store.read(board.feed.asset, topic, first, MOST_NOTES):
                 found.append(msgspec.Raw(payload))
                 size += len(payload)
                 if sequence == stop or size >= MAX_REPLY_BYTES:
