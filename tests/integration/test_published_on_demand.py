@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from exchange.core.matching import Matching
+from exchange.core.requests import BUY, SELL, NewOrder, Record
 from exchange.pipeline.codec import encode
 from exchange.pipeline.queries import Queries
 from tests.aftermath import published
@@ -71,3 +73,31 @@ def test_who_follows_gets_what_he_follows_and_who_asks_what_he_would_have_got(tm
         for topic, messages in wanted.items():
             assert asked(queries, topic, len(messages)) == messages
         assert notifier.published == sum(map(len, wanted.values())), "those that nobody follows are counted too"
+
+
+def test_for_a_message_of_a_large_request_little_is_read(tmp_path: Path) -> None:
+    """An order sweeps a book of orders of as many accounts; each is told of its own trade, and may ask for that."""
+    makers = 3000
+    orders = [
+        Record("ACME", number, number, f"maker-{number}", NewOrder(number, "", SELL, 1, 1000 + number % 50))
+        for number in range(1, makers + 1)
+    ]
+    sweep = NewOrder(makers + 1, "", BUY, makers, 2000, time_in_force="ioc")
+    matching = Matching()
+    log = [matching.apply(record) for record in (*orders, Record("ACME", makers + 1, makers + 1, "taker", sweep))]
+    wanted = published(log)
+    with closing(Life(write_config(tmp_path, assets='[[asset]]\nasset = "ACME"\n'))) as life:
+        life.receive(log, len(log))
+        store, topics = life.board.store, life.board.feed.reports.topics
+        assert len(wanted["trade/ACME/"]) == makers
+        for maker in range(1, makers + 1, 100):
+            topic = topics[f"maker-{maker}"]
+            assert store.earliest(topic) == 1
+            trade_in = next(chunk for chunk in reversed(store.chunks) if chunk.first(topic) in (1, 2))
+            count, notes = next(iter(trade_in.read(topic, 2)))
+            assert count <= 800
+            assert len(notes) <= 2, "of the others' notes none is decoded"
+            assert [payload for _, payload in store.read("ACME", topic, 1, 10**6)] == wanted[topic.name]
+        queries = Queries(life.notifier, life.clients)
+        for name in ("trade/ACME/", "order/ACME/", "bbo/ACME/", "book/ACME/", "execution/taker/ACME/"):
+            assert asked(queries, name, len(wanted[name])) == wanted[name]

@@ -311,7 +311,7 @@ def _notes(disk: Disk, file: int, offset: int, size: int, topic: Topic) -> tuple
     if topic.account is None:
         notes = decode_page(body).notes
         return len(notes), notes
-    name = topic.account.name.encode()
+    name = encode(topic.account.name)
     encoded = decode_encoded_page(body).notes
     return len(encoded), [decode_note(note) for note in map(bytes, encoded) if name in note]
 

@@ -146,13 +146,13 @@ class MessageStore:
 
     def _chunks_from(self, topic: Topic, number: int) -> list[Chunk]:
         """Return the chunk in which a message is, if it is retained, and those after it."""
-        chunks = self._oldest_first()
+        chunks = self.chunks
         for place in range(len(chunks) - 1, -1, -1):
             chunk = chunks[place]
             first = self._first(chunk, topic)
             if first is not None and first <= number:
                 return chunks[place:]
-            if chunk not in self._oldest_first():
+            if chunk not in self.chunks:
                 return []  # it is damaged, and all before it was dropped with it
         return []
 
@@ -164,7 +164,9 @@ class MessageStore:
             self._warn_and_drop(chunk, error)
             return None
 
-    def _oldest_first(self) -> list[Chunk]:
+    @property
+    def chunks(self) -> list[Chunk]:
+        """All there are, the oldest first."""
         return [*self.full, self.newest]
 
     def _warn_and_drop(self, chunk: Chunk, error: Exception) -> None:
@@ -178,7 +180,7 @@ class MessageStore:
     def earliest(self, topic: Topic) -> int | None:
         """Return the number of a topic's first message that is retained, None where none is."""
         self.flush()
-        for chunk in self._oldest_first():
+        for chunk in self.chunks:
             first = self._first(chunk, topic)
             if first is not None:
                 return first
