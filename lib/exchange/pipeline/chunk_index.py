@@ -147,9 +147,10 @@ class GrowingEntries:
                     earliest[place] = entry
         for entry, place in enumerate(first, at):
             latest[place] = entry
-        self.before.extend(before)
-        self.offsets.extend(repeat(offset, len(first)))
-        self.first.extend(first.values())
+        # (To extend an array by an iterator takes several times as long.)
+        self.before.fromlist(before)
+        self.offsets.extend(array("I", [offset]) * len(first))
+        self.first.fromlist(list(first.values()))
 
     def ends(self, place: int) -> tuple[int, int]:
         return (self.earliest[place], self.latest[place]) if place < len(self.latest) else (NO_ENTRY, NO_ENTRY)
