@@ -175,7 +175,9 @@ def test_a_client_that_never_reads_its_replies_loses_them_and_the_status_says_so
             if number % 1_000 == 0:
                 assert venue.entry.ask(type="ping")["type"] == "pong"
         exchange.wait_for_state("order_handler", "a client does not read its replies")
-        assert exchange.slow_connections() == {venue.endpoints.order_entry: 1}
+        # Replies are dropped when ZeroMQ has no room, which may be before the connection has none.
+        its_own = {venue.endpoints.order_entry: 1}
+        wait_until(lambda: exchange.slow_connections() == its_own, f"the slow connections are {its_own}", pause=0.1)
         exchange.trade(2)
         assert resident_mb(venue.order_handler) - before < GROWTH_MB
     wait_until(lambda: exchange.health("order_handler").state == "running", "the state is over with the client")
