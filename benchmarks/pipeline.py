@@ -9,7 +9,7 @@ missing. All on one machine, the client and the subscriber included.
   through processes that pass messages on.
 - sustained: as many orders as the exchange takes with 2,000 in flight, one by one, and in batches of 100 (40 in
   flight); the clock stops when the last row is in PostgreSQL and the last trade at the subscriber. The limit is a bare
-  ROUTER/DEALER echo of single requests, drained frame by frame, before, between and after.
+  ROUTER/DEALER echo of single requests, drained frame by frame, before and after each of the two.
 - where the CPU time goes: microseconds an order of each daemon while that went on; in a run of its own, by function.
 
 What was acknowledged, stored and received must agree, or it fails.
@@ -103,7 +103,7 @@ def measure(quick: bool = False, sizes: Sizes | None = None, folder: Path | None
     """Return the part's results. `folder` is where the exchange's data is, by default that of temporary files."""
     sizes = sizes or (QUICK if quick else Sizes())
     part = Part("pipeline", "The whole pipeline")
-    echoes = echo_rates(sizes.echo_seconds, sizes.echo_repeats)
+    before = echo_rates(sizes.echo_seconds, sizes.echo_repeats)
     hops = [sorted(hop_latencies(RATE, sizes.slice_seconds)) for _ in range(sizes.hops)]
     with (
         running(ASSETS, folder) as (config, pids),
@@ -113,14 +113,14 @@ def measure(quick: bool = False, sizes: Sizes | None = None, folder: Path | None
         pipeline = Pipeline(context, config, pids, subscriber)
         trade_latency(part, pipeline, sizes, hops)
         single = sustained(part, pipeline, sizes, in_batches=False)
-        echoes += echo_rates(sizes.echo_seconds, sizes.echo_repeats)
+        between = echo_rates(sizes.echo_seconds, sizes.echo_repeats)
         batched = sustained(part, pipeline, sizes, in_batches=True)
-        echoes += echo_rates(sizes.echo_seconds, sizes.echo_repeats)
+        after = echo_rates(sizes.echo_seconds, sizes.echo_repeats)
         if sizes.profile_seconds:
             part.tables += profiled(pipeline, sizes.profile_seconds)
         pipeline.check(part)
         pipeline.close()
-    report_sustained(part, single, batched, echoes)
+    report_sustained(part, single, batched, before + between, between + after)
     report_history(part, single, batched)
     return part.as_json()
 
@@ -246,8 +246,14 @@ def sustained(part: Part, pipeline: Pipeline, sizes: Sizes, *, in_batches: bool)
     )
 
 
-def report_sustained(part: Part, single: Sustained, batched: Sustained, echoes: list[float]) -> None:
-    for each, asked in ((single, ASKED_SINGLE), (batched, ASKED_BATCHES)):
+def report_sustained(
+    part: Part, single: Sustained, batched: Sustained, beside_single: list[float], beside_batched: list[float]
+) -> None:
+    """Add what came of both, each beside the echoes before and after it."""
+    for each, asked, echoes in (
+        (single, ASKED_SINGLE, beside_single),
+        (batched, ASKED_BATCHES, beside_batched),
+    ):
         form = f"in batches of {BATCH}" if each.in_batches else "one by one"
         figure = Figure(
             f"orders {form} to the last SQL row, for {each.to_ack:.0f} s",
