@@ -7,7 +7,7 @@ from msgspec import UNSET, Struct
 from exchange.core import messages
 from exchange.core.asset import Asset, Status
 from exchange.core.execution_reports import Topic
-from exchange.core.feed_notes import NumberedMessage, public_messages, reports_of
+from exchange.core.feed_notes import MAKERS, NumberedMessage, public_on, reports_of
 from exchange.core.market_data import Feed
 from exchange.core.matching import Matching
 from exchange.core.messages import ExecutionReport
@@ -27,7 +27,12 @@ from exchange.core.requests import (
 def public_of(feed: Feed) -> list[tuple[Topic, NumberedMessage]]:
     """Return the public messages of what a feed has noted, each after its topic, in the order of sending."""
     asset = feed.asset
-    return [(feed.topics[name], message) for note in feed.notes for name, message in public_messages(asset, note)]
+    return [
+        (feed.topics[name], message)
+        for note in feed.notes
+        for name in MAKERS
+        for message in public_on(name, asset, (note,))
+    ]
 
 
 def private_of(feed: Feed) -> list[tuple[Topic, ExecutionReport]]:

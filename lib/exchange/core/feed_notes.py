@@ -212,17 +212,8 @@ MAKERS: dict[str, dict[type, Callable[[str, Any], NumberedMessage | None]]] = {
 }
 
 
-def public_messages(asset: str, note: Note) -> Iterator[tuple[str, NumberedMessage]]:
-    """Yield the public messages that a note stands for, each after its topic's name, in the order of sending."""
-    for name, makers in MAKERS.items():
-        make = makers.get(type(note))
-        message = None if make is None else make(asset, note)
-        if message is not None:
-            yield name, message
-
-
 def public_on(name: str, asset: str, notes: Iterable[Note]) -> Iterator[NumberedMessage]:
-    """Yield the messages of a topic that notes stand for."""
+    """Yield the messages of a topic that notes stand for, in the order of sending; a note's are sent as in `MAKERS`."""
     makers = MAKERS[name]
     for note in notes:
         make = makers.get(type(note))
